@@ -51,12 +51,12 @@ const (
 
 // Limits that hold for every guest. A host may ask for less, see Limits.
 const (
-	FrameBytesMax     = 64 << 20  // whole frames are copied, both ways
-	EntriesMax        = 1 << 20   // bounds the decode table of one batch
-	HeadersMax        = 1 << 16   // per record; bounds a walk
-	ErrorTextBytesMax = 16 << 10  // the text becomes a header of a dead letter
-	LogLineBytesMax   = 8 << 10   // longer lines are cut
-	GuestPointerAlign = 8         // of millrace_alloc's answer
+	FrameBytesMax     = 64 << 20 // whole frames are copied, both ways
+	EntriesMax        = 1 << 20  // bounds the decode table of one batch
+	HeadersMax        = 1 << 16  // per record; bounds a walk
+	ErrorTextBytesMax = 16 << 10 // the text becomes a header of a dead letter
+	LogLineBytesMax   = 8 << 10  // longer lines are cut
+	GuestPointerAlign = 8        // of millrace_alloc's answer
 )
 
 const (
