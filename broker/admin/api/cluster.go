@@ -1,0 +1,93 @@
+package api
+
+import "github.com/millrace-io/millrace/broker/model"
+
+// NodeInfo is one broker.
+type NodeInfo struct {
+	ID         model.NodeID `json:"id"`
+	Host       string       `json:"host"`
+	Port       int32        `json:"port"`
+	Rack       string       `json:"rack,omitempty"`
+	Admin      string       `json:"admin,omitempty" doc:"HOST:PORT of its admin API"`
+	Controller bool         `json:"controller"`
+	Alive      bool         `json:"alive"`
+}
+
+// Node is the broker that answers, with what only itself knows.
+type Node struct {
+	NodeInfo
+	Version       string            `json:"version"`
+	Cores         int               `json:"cores"`
+	MemoryBytes   int64             `json:"memory_bytes" doc:"The limit of --memory; 0 when there is none"`
+	DataDir       string            `json:"data_dir"`
+	DiskFreeBytes int64             `json:"disk_free_bytes"`
+	Sidecar       Sidecar           `json:"sidecar"`
+	UptimeSeconds float64           `json:"uptime_seconds"`
+	Listeners     map[string]string `json:"listeners" doc:"Listener name to the HOST:PORT it really has"`
+}
+
+// Sidecar is the state of the sidecar beside a broker.
+type Sidecar struct {
+	State  string   `json:"state" doc:"up, down or off"`
+	Build  string   `json:"build,omitempty"`
+	Engine string   `json:"engine,omitempty"`
+	BootID string   `json:"boot_id,omitempty"`
+	Walls  []string `json:"walls,omitempty" doc:"Walls that stand around it, and what this machine lacks"`
+	Reason string   `json:"reason,omitempty" doc:"Why it is down"`
+}
+
+// ClusterInfo is the cluster in one page.
+type ClusterInfo struct {
+	ID         string       `json:"id"`
+	Version    uint64       `json:"metadata_version"`
+	Controller model.NodeID `json:"controller" doc:"-1 while there is none"`
+	Nodes      []NodeInfo   `json:"nodes"`
+	Topics     int          `json:"topics"`
+	Partitions int          `json:"partitions"`
+	Scripts    int          `json:"scripts"`
+}
+
+// Health says whether the cluster serves everything it has.
+type Health struct {
+	Healthy         bool             `json:"healthy"`
+	Controller      model.NodeID     `json:"controller"`
+	Nodes           []model.NodeID   `json:"nodes"`
+	NodesDown       []model.NodeID   `json:"nodes_down"`
+	Leaderless      []TopicPartition `json:"leaderless_partitions"`
+	UnderReplicated []TopicPartition `json:"under_replicated_partitions"`
+	Damaged         []TopicPartition `json:"damaged_partitions" doc:"Partitions with ranges that cannot be read"`
+	ScriptsStopped  []string         `json:"scripts_stopped"`
+	Sidecar         string           `json:"sidecar" doc:"up, down or off, on the node that answers"`
+	LowSpace        bool             `json:"low_space" doc:"Writes are refused until space is freed"`
+	Problems        []string         `json:"problems" doc:"Each a sentence that says what to do next"`
+}
+
+// TopicPartition names a partition as people do.
+type TopicPartition struct {
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"`
+}
+
+// PartitionInfo is where a partition is and how much it holds.
+type PartitionInfo struct {
+	Topic         string            `json:"topic"`
+	TopicID       model.TopicID     `json:"topic_id"`
+	Partition     int32             `json:"partition"`
+	Internal      bool              `json:"internal"`
+	Shard         model.ShardID     `json:"shard"`
+	Core          model.CoreID      `json:"core" doc:"Event loop on the node that answers; -1 when it has no replica"`
+	Leader        model.NodeID      `json:"leader" doc:"-1 while none serves"`
+	Epoch         model.LeaderEpoch `json:"epoch"`
+	Replicas      []model.NodeID    `json:"replicas"`
+	LogStart      model.Offset      `json:"log_start_offset" doc:"-1 when the node that answers does not know, as for the next three"`
+	HighWatermark model.Offset      `json:"high_watermark"`
+	LSO           model.Offset      `json:"last_stable_offset"`
+	SizeBytes     int64             `json:"size_bytes"`
+	Segments      int               `json:"segments"`
+}
+
+// Ready is the answer of /v1/status/ready.
+type Ready struct {
+	Ready  bool   `json:"ready"`
+	Reason string `json:"reason,omitempty" doc:"What is waited for"`
+}
