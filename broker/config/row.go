@@ -1,0 +1,108 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Scope says whom a setting belongs to.
+type Scope uint8
+
+// The scopes.
+const (
+	ScopeNode Scope = iota + 1
+	ScopeCluster
+	ScopeTopic
+)
+
+// String gives "node", "cluster" or "topic".
+func (s Scope) String() string { return [...]string{"", "node", "cluster", "topic"}[s] }
+
+// Kind is a value's type.
+type Kind uint8
+
+// The kinds. Millis and Bytes are integers with a unit; of a node row they
+// also take forms like 10ms and 512M.
+const (
+	KindBool Kind = iota + 1
+	KindInt
+	KindLong
+	KindDouble
+	KindString
+	KindList // comma-separated
+	KindMillis
+	KindBytes
+	KindAddress  // HOST:PORT, port 0 = a free one, or off
+	KindPassword // never printed
+)
+
+// String names the kind in documentation.
+func (k Kind) String() string {
+	return [...]string{"", "bool", "int", "long", "double", "string", "list", "duration", "bytes", "address", "password"}[k]
+}
+
+// KafkaType is the ConfigType code that DescribeConfigs answers.
+func (k Kind) KafkaType() int8 {
+	switch k {
+	case KindBool:
+		return 1
+	case KindInt:
+		return 3
+	case KindLong, KindMillis, KindBytes:
+		return 5
+	case KindDouble:
+		return 6
+	case KindList:
+		return 7
+	case KindPassword:
+		return 9
+	}
+	return 2
+}
+
+// Row declares one setting. Rows are never changed once built.
+type Row struct {
+	Name    string
+	Scope   Scope
+	Kind    Kind
+	Default string
+	Min     string // inclusive, in Default's form; empty: no limit
+	Max     string
+	Values  []string // the only values allowed; of a list, each element
+	Doc     string
+	Cluster string // topic scope: the cluster setting it defaults to
+	Restart bool   // takes effect at the next start
+	Secret  bool   // its value is never printed
+	Inert   bool   // accepted and shown for compatibility; nothing here depends on it
+	NoFlag  bool   // node scope: only in file, environment and --set
+	Short   string // node scope: how the flag's value is called in help
+
+	min, max float64
+	limited  [2]bool
+	topic    func(*Topic, string) error
+	cluster  func(*Cluster, string) error
+	node     func(*Node, string) error
+}
+
+// Refusals.
+var (
+	// ErrUnknown says that no such setting exists in that scope. Correct the name.
+	ErrUnknown = errors.New("unknown setting")
+	// ErrInvalid says that a setting cannot have that value. Correct the value.
+	ErrInvalid = errors.New("invalid value")
+)
+
+// Hidden is printed in the place of a secret's value.
+const Hidden = "[hidden]"
+
+// Show gives value as it may be printed.
+func (r *Row) Show(value string) string {
+	if r.Secret && value != "" {
+		return Hidden
+	}
+	return value
+}
+
+func (r *Row) refuse(value, why string) error {
+	return fmt.Errorf("%w of %s: %q: %s", ErrInvalid, r.Name, r.Show(value), why)
+}
