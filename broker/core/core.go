@@ -1,0 +1,268 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/millrace-io/millrace/broker/model"
+	"github.com/millrace-io/millrace/broker/partition"
+)
+
+const (
+	// inboxEvents is how many events wait for a loop; beyond it senders wait.
+	inboxEvents = 1024
+	// tickEvery is how often a loop looks for what has become due.
+	tickEvery = 20 * time.Millisecond
+	// waitersMax is how many parked reads a partition holds; beyond it a fetch is
+	// answered at once with what there is.
+	waitersMax = 4096
+)
+
+var (
+	// ErrNotLeader says that this node does not serve the partition. Ask who does.
+	ErrNotLeader = errors.New("not the serving leader of the partition")
+	// ErrUnknownPartition says that this node holds no such partition.
+	ErrUnknownPartition = errors.New("unknown partition")
+	// ErrClosed says that the loop has ended: the node is stopping.
+	ErrClosed = errors.New("node is stopping")
+)
+
+// Log is what a loop asks of raft. Implementations do not block.
+type Log interface {
+	// Propose hands a command to the log without waiting; applied tells later
+	// whether it was applied here.
+	Propose(shard model.ShardID, cmd []byte, timeout time.Duration) (failed func() error, err error)
+	// Snapshot lets the log forget what lies at or below through.
+	Snapshot(ctx context.Context, shard model.ShardID, through uint64) error
+}
+
+// Leadership says that this node serves a partition under Epoch, or no longer does.
+type Leadership struct {
+	Partition model.PartitionID
+	Epoch     model.LeaderEpoch
+	Serving   bool
+}
+
+// Options configures all loops.
+type Options struct {
+	Cores int
+	Log   *slog.Logger
+	// Raft may be set by UseLog until the first replica starts.
+	Raft Log
+	// Leadership is called on a loop for each change; it must not block.
+	Leadership func(Leadership)
+	// Fatal stops the node; it is called on a loop or a job and does not return
+	// while the process is healthy.
+	Fatal func(error)
+	// FlushDelay and FlushBytes say when written segments are synced: a partition
+	// is flushed once it has been dirty for FlushDelay or has FlushBytes unsynced.
+	FlushDelay time.Duration
+	FlushBytes int64
+	// CacheBytes bounds the recent-batches caches of one loop's partitions together.
+	CacheBytes int64
+	// SnapshotBytes and SnapshotEntries say how much log a partition may keep
+	// behind its checkpoint before raft is told to forget it.
+	SnapshotBytes   int64
+	SnapshotEntries uint64
+	// HousekeepEvery is how often retention and compaction look at a partition.
+	HousekeepEvery time.Duration
+	// Observe receives timings for metrics; it must not block.
+	Observe Observer
+}
+
+// Observer is told what loops measure. Durations are seconds on the wall clock.
+type Observer interface {
+	Flushed(took time.Duration, err error)
+	Applied(entries, bytes int)
+}
+
+// Set is every loop of this process.
+type Set struct {
+	o     Options
+	cores []*Core
+	// byID and byShard hold *Handle; written by Open and Drop alone.
+	byID, byShard sync.Map
+	boot          uint64
+	tokens        atomic.Uint64
+	wg            sync.WaitGroup
+}
+
+// New starts o.Cores loops.
+func New(o Options) *Set {
+	s := &Set{o: o, boot: uint64(rand.Uint32()|1) << 32}
+	for i := range o.Cores {
+		c := newCore(model.CoreID(i), s)
+		s.cores = append(s.cores, c)
+		s.wg.Add(2)
+		go func() { defer s.wg.Done(); c.run() }()
+		go func() { defer s.wg.Done(); c.runJobs() }()
+	}
+	return s
+}
+
+// Close ends the loops; every partition is flushed and checkpointed. raft must
+// be closed before: no entry may arrive afterwards.
+func (s *Set) Close() error {
+	var errs []error
+	for _, c := range s.cores {
+		e := &closeEvent{reply: make(chan error, 1)}
+		if c.send(e) {
+			errs = append(errs, <-e.reply)
+		}
+	}
+	s.wg.Wait()
+	return errors.Join(errs...)
+}
+
+// UseLog gives the loops their raft; call it before the first replica starts.
+func (s *Set) UseLog(l Log) { s.o.Raft = l }
+
+// Handle finds a partition of this node.
+func (s *Set) Handle(id model.PartitionID) (*Handle, bool) {
+	v, ok := s.byID.Load(id)
+	if !ok {
+		return nil, false
+	}
+	return v.(*Handle), true
+}
+
+// HandleByShard finds a partition of this node by its Raft group.
+func (s *Set) HandleByShard(shard model.ShardID) (*Handle, bool) {
+	v, ok := s.byShard.Load(shard)
+	if !ok {
+		return nil, false
+	}
+	return v.(*Handle), true
+}
+
+// Handles calls f for every partition of this node until it returns false.
+func (s *Set) Handles(f func(*Handle) bool) {
+	s.byID.Range(func(_, v any) bool { return f(v.(*Handle)) })
+}
+
+// Token gives a number that no other proposal of any boot of any node has,
+// but for a chance of 2^-31 per boot.
+func (s *Set) Token() uint64 { return s.boot | uint64(uint32(s.tokens.Add(1))) }
+
+// Open recovers a partition from disk and hands it to its loop. The Handle is
+// the state machine to start raft's replica with.
+func (s *Set) Open(o partition.Options, shard model.ShardID, name string) (*Handle, error) {
+	part, err := partition.Open(o)
+	if err != nil {
+		return nil, fmt.Errorf("open partition %s-%d: %w", name, o.ID.Index, err)
+	}
+	c := s.cores[uint64(shard)%uint64(len(s.cores))]
+	h := &Handle{ID: o.ID, Shard: shard, Topic: name, core: c}
+	h.serving.Store(int64(model.NoEpoch))
+	h.leading.Store(int64(model.NoEpoch))
+	if !c.send(&addEvent{h: h, part: part}) {
+		return nil, errors.Join(ErrClosed, part.Close())
+	}
+	s.byID.Store(o.ID, h)
+	s.byShard.Store(shard, h)
+	return h, nil
+}
+
+// Drop takes a partition from its loop; its raft replica must have stopped. The
+// files stay.
+func (s *Set) Drop(h *Handle) error {
+	s.byID.Delete(h.ID)
+	s.byShard.Delete(h.Shard)
+	e := &dropEvent{shard: h.Shard, reply: make(chan error, 1)}
+	if !h.core.send(e) {
+		return ErrClosed
+	}
+	return <-e.reply
+}
+
+// Core is one loop. Its fields are owned by run but for what says otherwise.
+type Core struct {
+	id       model.CoreID
+	set      *Set
+	in       chan event
+	jobs     *jobQueue
+	done     chan struct{} // closed when run has ended
+	replicas map[model.ShardID]*replica
+	dirty    map[*replica]struct{}
+	cache    int64
+	// snapshots is a seat: one log snapshot at a time per loop.
+	snapshots chan struct{}
+	nextHouse time.Time
+	// expected is shared with proposers.
+	expectedMu sync.Mutex
+	expected   map[uint64]chan partition.Outcome
+}
+
+func newCore(id model.CoreID, s *Set) *Core {
+	return &Core{
+		id: id, set: s,
+		in: make(chan event, inboxEvents), jobs: newJobQueue(), done: make(chan struct{}),
+		replicas: map[model.ShardID]*replica{}, dirty: map[*replica]struct{}{},
+		snapshots: make(chan struct{}, 1), expected: map[uint64]chan partition.Outcome{},
+	}
+}
+
+// event is a message to a loop.
+type event interface{ step(c *Core) }
+
+// send waits for a place in the inbox; false says that the loop has ended.
+func (c *Core) send(e event) bool {
+	select {
+	case <-c.done:
+		return false
+	default:
+	}
+	select {
+	case c.in <- e:
+		return true
+	case <-c.done:
+		return false
+	}
+}
+
+func (c *Core) run() {
+	defer close(c.done)
+	ticker := time.NewTicker(tickEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case e := <-c.in:
+			c.Step(e)
+			if _, last := e.(*closeEvent); last {
+				return
+			}
+		case now := <-ticker.C:
+			c.Tick(now)
+		}
+	}
+}
+
+// Step takes one event. It is exported within the module for simulation: a loop
+// is run, or stepped by hand, never both.
+func (c *Core) Step(e event) { e.step(c) }
+
+// Tick does what has become due by now.
+func (c *Core) Tick(now time.Time) {
+	for r := range c.dirty {
+		if now.Sub(r.dirtySince) >= c.set.o.FlushDelay {
+			c.flush(r)
+		}
+	}
+	if now.After(c.nextHouse) {
+		c.nextHouse = now.Add(time.Second)
+		for _, r := range c.replicas {
+			if now.After(r.nextHouse) {
+				r.nextHouse = now.Add(c.set.o.HousekeepEvery)
+				c.housekeep(r, now)
+			}
+		}
+	}
+}
+
+func (c *Core) fatal(err error) { c.set.o.Fatal(err) }

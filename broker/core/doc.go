@@ -1,0 +1,17 @@
+// Package core is one event loop per core, and the partitions each owns.
+//
+// A Core owns every partition whose shard id modulo the number of cores is its
+// own: nobody else touches a partition.Partition after Open. Others talk to it
+// by events (apply, read, query, leader), each a value that its sender no longer
+// changes; the loop answers on a channel that came with the event.
+//
+// Invariants:
+//   - Entries of a shard are applied in log order, and their outcomes are handed
+//     to the proposer before Apply returns to raft.
+//   - A leader serves nothing before its own lead{epoch} was applied here.
+//   - Nothing on a loop waits for a disk sync or reads a cold file: syncs and
+//     compactions run as jobs on a second goroutine, reads by who asked.
+//   - A failed write or sync stops the node (Options.Fatal); nothing is retried.
+//
+// It never decodes a Kafka request and never proposes a client's batch.
+package core

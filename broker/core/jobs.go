@@ -1,0 +1,207 @@
+package core
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/millrace-io/millrace/broker/model"
+	"github.com/millrace-io/millrace/broker/partition"
+)
+
+// job is disk work that a loop hands to its second goroutine. finish runs on the
+// loop afterwards.
+type job struct {
+	r      *replica
+	run    func() error
+	finish func(c *Core, took time.Duration, err error)
+}
+
+type jobDone struct {
+	j    job
+	took time.Duration
+	err  error
+}
+
+func (e *jobDone) step(c *Core) { e.j.finish(c, e.took, e.err) }
+
+// jobQueue is what waits for the loop's second goroutine. It has no bound of its
+// own: a partition has at most one flush and one compaction in it, and a bounded
+// one could deadlock against a full inbox.
+type jobQueue struct {
+	mu     sync.Mutex
+	wait   sync.Cond
+	jobs   []job
+	closed bool
+}
+
+func newJobQueue() *jobQueue {
+	q := &jobQueue{}
+	q.wait.L = &q.mu
+	return q
+}
+
+func (q *jobQueue) push(j job) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.jobs = append(q.jobs, j)
+	q.wait.Signal()
+}
+
+func (q *jobQueue) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	q.wait.Signal()
+}
+
+func (q *jobQueue) pop() (job, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.jobs) == 0 && !q.closed {
+		q.wait.Wait()
+	}
+	if len(q.jobs) == 0 {
+		return job{}, false
+	}
+	j := q.jobs[0]
+	q.jobs = q.jobs[1:]
+	return j, true
+}
+
+// runJobs does the loop's disk work, one job at a time: flushes do not compete
+// with each other for the device.
+func (c *Core) runJobs() {
+	for {
+		j, ok := c.jobs.pop()
+		if !ok {
+			return
+		}
+		began := time.Now()
+		err := j.run()
+		c.send(&jobDone{j: j, took: time.Since(began), err: err})
+	}
+}
+
+func (c *Core) markDirty(r *replica, bytes int64) {
+	if _, dirty := c.dirty[r]; !dirty {
+		c.dirty[r] = struct{}{}
+		r.dirtySince = time.Now()
+		r.dirtyBytes = 0
+	}
+	r.dirtyBytes += bytes
+	if r.dirtyBytes >= c.set.o.FlushBytes {
+		c.flush(r)
+	}
+}
+
+// flush starts syncing what r has written, and the checkpoint behind it.
+func (c *Core) flush(r *replica) {
+	if r.flushing {
+		return
+	}
+	j := r.part.FlushStart()
+	delete(c.dirty, r)
+	if j == nil {
+		c.finishSyncs(r)
+		return
+	}
+	r.flushing = true
+	c.jobs.push(job{r: r, run: j.Run, finish: func(c *Core, took time.Duration, err error) { c.flushed(r, j, took, err) }})
+}
+
+func (c *Core) flushed(r *replica, j *partition.FlushJob, took time.Duration, err error) {
+	c.set.o.Observe.Flushed(took, err)
+	if err != nil {
+		c.fatal(fmt.Errorf("flush partition %s-%d: %w", r.h.Topic, r.h.ID.Index, err))
+		return
+	}
+	r.flushing = false
+	r.part.FlushDone(j, nil)
+	c.finishSyncs(r)
+	c.forgetLog(r)
+	c.dropIfAsked(r)
+}
+
+func (c *Core) dropIfAsked(r *replica) {
+	if e := r.dropping; e != nil {
+		r.dropping = nil
+		e.step(c)
+	}
+}
+
+type syncEvent struct {
+	shard model.ShardID
+	reply chan error
+}
+
+func (e *syncEvent) step(c *Core) {
+	r := c.replicas[e.shard]
+	if r == nil {
+		e.reply <- nil
+		return
+	}
+	r.syncs = append(r.syncs, pendingSync{index: r.part.Applied(), reply: e.reply})
+	c.finishSyncs(r)
+}
+
+// finishSyncs answers raft's Syncs that the checkpoint covers and starts another
+// flush for those it does not.
+func (c *Core) finishSyncs(r *replica) {
+	kept := r.syncs[:0]
+	for _, s := range r.syncs {
+		if r.part.CheckpointIndex() >= s.index {
+			s.reply <- nil
+		} else {
+			kept = append(kept, s)
+		}
+	}
+	r.syncs = kept
+	if len(kept) > 0 && !r.flushing {
+		c.flush(r)
+	}
+}
+
+// housekeep starts what time alone makes due. Only the leader decides what goes
+// into the log; compaction is local.
+func (c *Core) housekeep(r *replica, now time.Time) {
+	if _, serving := r.h.Serving(); serving {
+		c.proposeDue(r, now)
+	}
+	if r.compacting || r.flushing || r.dropping != nil {
+		return
+	}
+	j := r.part.CompactStart(now)
+	if j == nil {
+		return
+	}
+	r.compacting = true
+	c.jobs.push(job{r: r, run: j.Run, finish: func(c *Core, _ time.Duration, err error) {
+		r.compacting = false
+		r.part.CompactDone(j, err)
+		if err != nil {
+			c.set.o.Log.Error("compaction failed", "topic", r.h.Topic, "partition", r.h.ID.Index, "err", err)
+		}
+		c.markDirty(r, 0)
+		c.dropIfAsked(r)
+	}})
+}
+
+// shrinkTo is how far caches shrink once they are over budget, in percent: some
+// slack, so that not every apply walks them.
+const shrinkTo = 75
+
+// shrinkCaches takes from each partition in proportion to what it holds.
+func (c *Core) shrinkCaches() {
+	target := c.set.o.CacheBytes * shrinkTo / 100
+	over := c.cache - target
+	total := c.cache
+	c.cache = 0
+	for _, r := range c.replicas {
+		held := r.part.CacheBytes()
+		if total > 0 && held > 0 {
+			r.part.CacheShrink(int64(float64(held) * float64(over) / float64(total)))
+		}
+		c.cache += r.part.CacheBytes()
+	}
+}

@@ -1,0 +1,188 @@
+package core
+
+import (
+	"sync/atomic"
+
+	"github.com/millrace-io/millrace/broker/model"
+	"github.com/millrace-io/millrace/broker/partition"
+)
+
+// Waiter is a fetch that waits for enough bytes, on any number of partitions and
+// loops. It is signalled once.
+type Waiter struct {
+	need  atomic.Int64
+	ready chan struct{}
+}
+
+// NewWaiter gives a waiter that is ready once bytes have arrived.
+func NewWaiter(bytes int64) *Waiter {
+	w := &Waiter{ready: make(chan struct{}, 1)}
+	w.need.Store(bytes)
+	return w
+}
+
+// Ready is signalled when enough has arrived, or leadership has moved.
+func (w *Waiter) Ready() <-chan struct{} { return w.ready }
+
+// Arrived counts bytes; the one that reaches the need signals.
+func (w *Waiter) Arrived(bytes int64) {
+	if w.need.Add(-bytes) <= 0 {
+		w.Wake()
+	}
+}
+
+// Wake signals without counting.
+func (w *Waiter) Wake() {
+	select {
+	case w.ready <- struct{}{}:
+	default:
+	}
+}
+
+// satisfied tells that nothing more is awaited: a loop may forget the waiter.
+func (w *Waiter) satisfied() bool { return w.need.Load() <= 0 }
+
+// Cancel makes loops forget the waiter when they next look at it.
+func (w *Waiter) Cancel() { w.need.Store(0) }
+
+type parked struct {
+	w *Waiter
+	// committed waits for the last stable offset instead of the high watermark.
+	committed bool
+}
+
+// arrived counts bytes for everyone who is parked, and forgets who has enough.
+func (r *replica) arrived(bytes int64) {
+	kept := r.waiters[:0]
+	for _, p := range r.waiters {
+		p.w.Arrived(max(bytes, 1))
+		if !p.w.satisfied() {
+			kept = append(kept, p)
+		}
+	}
+	clear(r.waiters[len(kept):])
+	r.waiters = kept
+}
+
+// wake signals everyone who is parked: what they wait for will not come here.
+func (r *replica) wake() {
+	for _, p := range r.waiters {
+		p.w.Wake()
+	}
+	r.waiters = nil
+}
+
+// park keeps w until bytes arrive. A full room wakes it: it is answered at once.
+func (r *replica) park(w *Waiter, committed bool) {
+	if len(r.waiters) >= waitersMax {
+		r.forgetSatisfied()
+	}
+	if len(r.waiters) >= waitersMax {
+		w.Wake()
+		return
+	}
+	r.waiters = append(r.waiters, parked{w: w, committed: committed})
+}
+
+func (r *replica) forgetSatisfied() {
+	kept := r.waiters[:0]
+	for _, p := range r.waiters {
+		if !p.w.satisfied() {
+			kept = append(kept, p)
+		}
+	}
+	clear(r.waiters[len(kept):])
+	r.waiters = kept
+}
+
+// Read is one partition's part of a fetch.
+type Read struct {
+	Handle *Handle
+	Ask    partition.ReadAsk
+	// Answer and Err are set when ReadAll returns. The caller loads or releases
+	// Answer.
+	Answer *partition.ReadAnswer
+	Err    error
+}
+
+// ReadAll asks every loop that holds one of reads, and waits for all. A read
+// that yields fewer bytes than w still needs is parked with it; w may be nil.
+func (s *Set) ReadAll(reads []Read, w *Waiter) {
+	if len(reads) == 1 { // the common case of a fiber or a one-partition consumer
+		c := reads[0].Handle.core
+		s.readOn(c, []*Read{&reads[0]}, w)
+		return
+	}
+	byCore := make(map[*Core][]*Read, len(s.cores))
+	for i := range reads {
+		c := reads[i].Handle.core
+		byCore[c] = append(byCore[c], &reads[i])
+	}
+	replies := make(chan struct{}, len(byCore))
+	sent := 0
+	for c, part := range byCore {
+		if c.send(&readEvent{reads: part, waiter: w, reply: replies}) {
+			sent++
+		} else {
+			failReads(part)
+		}
+	}
+	for range sent {
+		<-replies
+	}
+}
+
+func (s *Set) readOn(c *Core, reads []*Read, w *Waiter) {
+	reply := make(chan struct{}, 1)
+	if !c.send(&readEvent{reads: reads, waiter: w, reply: reply}) {
+		failReads(reads)
+		return
+	}
+	select {
+	case <-reply:
+	case <-c.done:
+		select {
+		case <-reply:
+		default:
+			failReads(reads)
+		}
+	}
+}
+
+func failReads(reads []*Read) {
+	for _, r := range reads {
+		r.Err = ErrClosed
+	}
+}
+
+type readEvent struct {
+	reads  []*Read
+	waiter *Waiter
+	reply  chan struct{}
+}
+
+func (e *readEvent) step(c *Core) {
+	for _, read := range e.reads {
+		r := c.replicas[read.Handle.Shard]
+		switch {
+		case r == nil:
+			read.Err = ErrUnknownPartition
+		case model.LeaderEpoch(r.h.serving.Load()) == model.NoEpoch:
+			read.Err = ErrNotLeader
+		default:
+			read.Answer, read.Err = r.part.Read(read.Ask)
+		}
+		if e.waiter == nil {
+			continue
+		}
+		if read.Err != nil {
+			e.waiter.Wake()
+			continue
+		}
+		e.waiter.Arrived(int64(read.Answer.Bytes))
+		if !e.waiter.satisfied() {
+			r.park(e.waiter, read.Ask.Committed)
+		}
+	}
+	e.reply <- struct{}{}
+}

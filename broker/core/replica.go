@@ -1,0 +1,282 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/millrace-io/millrace/broker/model"
+	"github.com/millrace-io/millrace/broker/partition"
+)
+
+// replica is a partition and what its loop remembers of it. Owned by the loop.
+type replica struct {
+	h          *Handle
+	part       *partition.Partition
+	epoch      model.LeaderEpoch // raft's term while this node leads, else NoEpoch
+	waiters    []parked
+	dirtySince time.Time
+	dirtyBytes int64
+	flushing   bool
+	compacting bool
+	syncs      []pendingSync
+	// snapshot is the raft index that the log may have forgotten through.
+	snapshot      uint64
+	snapshotBytes int64
+	nextHouse     time.Time
+	dropping      *dropEvent
+}
+
+// pendingSync is a raft Sync that waits for a checkpoint at or past index.
+type pendingSync struct {
+	index uint64
+	reply chan error
+}
+
+type addEvent struct {
+	h    *Handle
+	part *partition.Partition
+}
+
+func (e *addEvent) step(c *Core) {
+	c.replicas[e.h.Shard] = &replica{
+		h: e.h, part: e.part, epoch: model.NoEpoch,
+		snapshot:  e.part.CheckpointIndex(),
+		nextHouse: time.Now().Add(c.set.o.HousekeepEvery),
+	}
+}
+
+type dropEvent struct {
+	shard model.ShardID
+	reply chan error
+}
+
+// step closes the partition, once no job holds it any more.
+func (e *dropEvent) step(c *Core) {
+	r := c.replicas[e.shard]
+	if r == nil {
+		e.reply <- ErrUnknownPartition
+		return
+	}
+	if r.flushing || r.compacting {
+		r.dropping = e
+		return
+	}
+	c.retire(r)
+	delete(c.replicas, e.shard)
+	delete(c.dirty, r)
+	e.reply <- r.part.Close()
+}
+
+// retire answers everyone who waits for r.
+func (c *Core) retire(r *replica) {
+	c.stopServing(r)
+	r.wake()
+	for _, s := range r.syncs {
+		s.reply <- nil
+	}
+	r.syncs = nil
+}
+
+type closeEvent struct{ reply chan error }
+
+// step flushes and closes every partition: it is the loop's last event, so jobs
+// in flight are waited for here.
+func (e *closeEvent) step(c *Core) {
+	c.finishJobs()
+	var errs []error
+	for _, r := range c.replicas {
+		c.retire(r)
+		errs = append(errs, r.part.Close())
+	}
+	c.jobs.close()
+	e.reply <- errors.Join(errs...)
+}
+
+// finishJobs takes events until no job is under way. Others are refused by the
+// state that raft's end has left: nothing can be applied any more.
+func (c *Core) finishJobs() {
+	for {
+		busy := false
+		for _, r := range c.replicas {
+			busy = busy || r.flushing || r.compacting
+		}
+		if !busy {
+			return
+		}
+		(<-c.in).step(c)
+	}
+}
+
+type configureEvent struct {
+	shard  model.ShardID
+	config partition.Config
+}
+
+func (e *configureEvent) step(c *Core) {
+	if r := c.replicas[e.shard]; r != nil {
+		r.part.Configure(e.config)
+	}
+}
+
+type queryEvent struct {
+	shard model.ShardID
+	f     func(*partition.Partition)
+	reply chan error
+}
+
+func (e *queryEvent) step(c *Core) {
+	r := c.replicas[e.shard]
+	if r == nil {
+		e.reply <- ErrUnknownPartition
+		return
+	}
+	e.f(r.part)
+	e.reply <- nil
+}
+
+type applyEvent struct {
+	shard   model.ShardID
+	entries []partition.Entry
+	reply   chan error
+}
+
+func (e *applyEvent) step(c *Core) {
+	r := c.replicas[e.shard]
+	if r == nil {
+		e.reply <- ErrUnknownPartition
+		return
+	}
+	before, cached := r.part.HighWatermark(), r.part.CacheBytes()
+	outcomes, err := r.part.Apply(e.entries)
+	if err != nil {
+		c.fatal(err)
+		e.reply <- err
+		return
+	}
+	for i := range outcomes {
+		c.deliver(r, &outcomes[i])
+	}
+	bytes := 0
+	for _, en := range e.entries {
+		bytes += len(en.Cmd)
+	}
+	c.set.o.Observe.Applied(len(e.entries), bytes)
+	r.snapshotBytes += int64(bytes)
+	c.markDirty(r, int64(bytes))
+	c.cache += r.part.CacheBytes() - cached
+	if c.cache > c.set.o.CacheBytes {
+		c.shrinkCaches()
+	}
+	if r.part.HighWatermark() != before {
+		r.arrived(int64(bytes))
+	}
+	e.reply <- nil
+}
+
+// deliver hands an outcome to the proposer that waits for it here, and starts
+// serving when it is this leader's own lead{epoch}.
+func (c *Core) deliver(r *replica, o *partition.Outcome) {
+	if o.Lead && o.Err == nil && r.epoch != model.NoEpoch && r.part.Epoch() == r.epoch {
+		c.serve(r)
+	}
+	if o.Token == 0 {
+		return
+	}
+	c.expectedMu.Lock()
+	ch := c.expected[o.Token]
+	delete(c.expected, o.Token)
+	c.expectedMu.Unlock()
+	if ch != nil {
+		ch <- *o
+	}
+}
+
+func (c *Core) serve(r *replica) {
+	if model.LeaderEpoch(r.h.serving.Swap(int64(r.epoch))) == r.epoch {
+		return
+	}
+	c.set.o.Leadership(Leadership{Partition: r.h.ID, Epoch: r.epoch, Serving: true})
+}
+
+func (c *Core) stopServing(r *replica) {
+	was := model.LeaderEpoch(r.h.serving.Swap(int64(model.NoEpoch)))
+	if was != model.NoEpoch {
+		c.set.o.Leadership(Leadership{Partition: r.h.ID, Epoch: was})
+	}
+}
+
+type leadEvent struct {
+	shard model.ShardID
+	leads bool
+	epoch model.LeaderEpoch
+}
+
+func (e *leadEvent) step(c *Core) {
+	r := c.replicas[e.shard]
+	if r == nil || e.leads && r.epoch == e.epoch {
+		return
+	}
+	c.stopServing(r)
+	r.epoch = model.NoEpoch
+	if !e.leads {
+		r.wake() // parked fetches learn that they must ask elsewhere
+		return
+	}
+	r.epoch = e.epoch
+	go proposeLead(c.set.o.Raft, r.h, e.epoch)
+}
+
+const (
+	leadTimeout = 5 * time.Second
+	leadRetry   = 20 * time.Millisecond
+)
+
+// proposeLead repeats lead{epoch} until it is applied here or the node no longer
+// leads under that epoch. A repeated one does no harm: it raises nothing.
+func proposeLead(log Log, h *Handle, epoch model.LeaderEpoch) {
+	cmd := partition.Command{Kind: partition.KindLead, Epoch: epoch}
+	bytes := cmd.Append(nil)
+	for model.LeaderEpoch(h.leading.Load()) == epoch {
+		failed, err := log.Propose(h.Shard, bytes, leadTimeout)
+		if err == nil {
+			err = failed()
+		}
+		if err == nil {
+			return
+		}
+		select {
+		case <-h.core.done:
+			return
+		case <-time.After(leadRetry):
+		}
+	}
+}
+
+// snapshotTimeout bounds one raft snapshot; a later one catches up.
+const snapshotTimeout = time.Minute
+
+// forgetLog asks raft to drop what the checkpoint covers, one shard at a time.
+func (c *Core) forgetLog(r *replica) {
+	through := r.part.CheckpointIndex()
+	if through <= r.snapshot {
+		return
+	}
+	if r.snapshotBytes < c.set.o.SnapshotBytes && through-r.snapshot < c.set.o.SnapshotEntries {
+		return
+	}
+	select {
+	case c.snapshots <- struct{}{}:
+	default:
+		return // the next flush tries again
+	}
+	r.snapshot, r.snapshotBytes = through, 0
+	go func() {
+		defer func() { <-c.snapshots }()
+		ctx, cancel := context.WithTimeout(context.Background(), snapshotTimeout)
+		defer cancel()
+		if err := c.set.o.Raft.Snapshot(ctx, r.h.Shard, through); err != nil {
+			c.set.o.Log.Warn("raft log not trimmed", "topic", r.h.Topic, "partition", r.h.ID.Index, "err", err)
+		}
+	}()
+}

@@ -1,0 +1,218 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/millrace-io/millrace/broker/core"
+	"github.com/millrace-io/millrace/broker/model"
+	"github.com/millrace-io/millrace/broker/partition"
+)
+
+var (
+	// ErrNotLeader says that this node does not serve the partition: ask who leads.
+	ErrNotLeader = errors.New("not the leader of the partition")
+	// ErrUnknownPartition says that this node holds no such partition.
+	ErrUnknownPartition = errors.New("unknown partition")
+	// ErrOffsetOutOfRange says that the offset lies outside [log start, high watermark].
+	ErrOffsetOutOfRange = errors.New("offset out of range")
+	// ErrFencedEpoch says that the asker's leader epoch is older than the leader's.
+	ErrFencedEpoch = errors.New("leader epoch of the request is too old")
+	// ErrUnknownEpoch says that the asker knows a newer leader epoch: ask again.
+	ErrUnknownEpoch = errors.New("leader epoch of the request is not known here yet")
+	// ErrOffsetNotAvailable says that a replica has not applied the offset yet.
+	ErrOffsetNotAvailable = errors.New("offset is not available here yet")
+)
+
+// PartitionAsk is one partition of a fetch.
+type PartitionAsk struct {
+	Partition model.PartitionID
+	From      model.Offset
+	// BytesMax bounds the partition's answer, but for a first batch larger than it.
+	BytesMax int
+	// CurrentEpoch is the leader epoch that the asker knows, or NoEpoch.
+	CurrentEpoch model.LeaderEpoch
+}
+
+// Ask is a fetch over any number of partitions.
+type Ask struct {
+	Partitions []PartitionAsk
+	// The answer waits until BytesMin are there or WaitMax has passed; BytesMax
+	// bounds it as a whole, but for a first batch larger than it.
+	BytesMin, BytesMax int
+	WaitMax            time.Duration
+	// Committed is read_committed.
+	Committed bool
+}
+
+// PartitionAnswer answers a PartitionAsk. Records are whole batches; the first
+// may begin before the offset asked for.
+type PartitionAnswer struct {
+	Err                          error
+	HighWatermark, LSO, LogStart model.Offset
+	Aborted                      []partition.AbortedTxn
+	Records                      []byte
+}
+
+// Log is what fetch asks of raft.
+type Log interface {
+	Barrier(ctx context.Context, shard model.ShardID) error
+}
+
+// Service serves the partitions of this node. Its methods may be called from
+// any goroutine.
+type Service struct {
+	cores *core.Set
+	raft  Log
+}
+
+// New gives a Service over this node's partitions.
+func New(cores *core.Set, raft Log) *Service { return &Service{cores: cores, raft: raft} }
+
+// Fetch answers every partition of ask, in its order. It waits as ask says, and
+// not at all once a partition has an error.
+func (s *Service) Fetch(ctx context.Context, ask Ask) []PartitionAnswer {
+	f := fetching{service: s, ask: ask, answers: make([]PartitionAnswer, len(ask.Partitions))}
+	f.find()
+	if ask.WaitMax <= 0 || ask.BytesMin <= 0 || f.failed {
+		f.read(nil)
+		f.load()
+		return f.answers
+	}
+	w := core.NewWaiter(int64(ask.BytesMin))
+	defer w.Cancel()
+	f.read(w)
+	if f.bytes < ask.BytesMin && !f.failed {
+		f.release()
+		wait(ctx, w, ask.WaitMax)
+		f.read(nil)
+	}
+	f.load()
+	return f.answers
+}
+
+func wait(ctx context.Context, w *core.Waiter, limit time.Duration) {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-w.Ready():
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// fetching is one Fetch under way; owned by its goroutine.
+type fetching struct {
+	service *Service
+	ask     Ask
+	answers []PartitionAnswer
+	reads   []core.Read
+	index   []int // of reads in answers
+	bytes   int
+	failed  bool
+}
+
+// find resolves partitions and fences epochs, before any loop is asked.
+func (f *fetching) find() {
+	f.reads = make([]core.Read, 0, len(f.ask.Partitions))
+	for i, p := range f.ask.Partitions {
+		h, err := f.service.leader(p.Partition, p.CurrentEpoch)
+		if err != nil {
+			f.fail(i, err)
+			continue
+		}
+		f.reads = append(f.reads, core.Read{Handle: h, Ask: partition.ReadAsk{
+			From: p.From, BytesMax: min(p.BytesMax, f.ask.BytesMax), Committed: f.ask.Committed,
+			MinOne: true,
+		}})
+		f.index = append(f.index, i)
+	}
+}
+
+func (f *fetching) fail(i int, err error) {
+	f.failed = true
+	f.answers[i] = PartitionAnswer{Err: err, HighWatermark: model.NoOffset, LSO: model.NoOffset, LogStart: model.NoOffset}
+}
+
+func (f *fetching) read(w *core.Waiter) {
+	if len(f.reads) == 0 {
+		return
+	}
+	f.service.cores.ReadAll(f.reads, w)
+	f.bytes = 0
+	for i := range f.reads {
+		if err := f.reads[i].Err; err != nil {
+			f.fail(f.index[i], translate(err))
+			continue
+		}
+		f.bytes += f.reads[i].Answer.Bytes
+	}
+}
+
+func (f *fetching) release() {
+	for i := range f.reads {
+		if a := f.reads[i].Answer; a != nil {
+			a.Release()
+			f.reads[i].Answer = nil
+		}
+	}
+}
+
+// load reads what the loops pointed at, as far as the whole answer's limit goes:
+// the first partition with data always gets its first batch.
+func (f *fetching) load() {
+	left := f.ask.BytesMax
+	sent := false
+	for i := range f.reads {
+		a := f.reads[i].Answer
+		if a == nil || f.reads[i].Err != nil {
+			continue
+		}
+		out := &f.answers[f.index[i]]
+		out.HighWatermark, out.LSO, out.LogStart, out.Aborted = a.HighWatermark, a.LSO, a.LogStart, a.Aborted
+		if a.Bytes == 0 || sent && a.Bytes > left {
+			a.Release()
+			continue
+		}
+		out.Records, out.Err = a.Load(nil)
+		if out.Err != nil {
+			out.Err = translate(out.Err)
+			continue
+		}
+		left -= len(out.Records)
+		sent = sent || len(out.Records) > 0
+	}
+}
+
+// leader finds a partition that this node serves, and fences the asker's epoch.
+func (s *Service) leader(id model.PartitionID, current model.LeaderEpoch) (*core.Handle, error) {
+	h, ok := s.cores.Handle(id)
+	if !ok {
+		return nil, ErrUnknownPartition
+	}
+	epoch, serving := h.Serving()
+	switch {
+	case !serving:
+		return nil, ErrNotLeader
+	case current == model.NoEpoch:
+	case current < epoch:
+		return nil, ErrFencedEpoch
+	case current > epoch:
+		return nil, ErrUnknownEpoch
+	}
+	return h, nil
+}
+
+// translate puts errors of the rooms below into this room's words.
+func translate(err error) error {
+	switch {
+	case errors.Is(err, core.ErrNotLeader), errors.Is(err, core.ErrClosed):
+		return ErrNotLeader
+	case errors.Is(err, core.ErrUnknownPartition):
+		return ErrUnknownPartition
+	case errors.Is(err, partition.ErrOffsetOutOfRange):
+		return ErrOffsetOutOfRange
+	}
+	return err
+}

@@ -1,0 +1,122 @@
+package fetch
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/millrace-io/millrace/broker/model"
+	"github.com/millrace-io/millrace/broker/partition"
+)
+
+// The special timestamps of ListOffsets.
+const (
+	TimestampLatest        = -1
+	TimestampEarliest      = -2
+	TimestampMax           = -3
+	TimestampEarliestLocal = -4
+	TimestampLatestTiered  = -5
+)
+
+// ListAsk asks for an offset by time. Timestamp is in ms since the epoch, or one
+// of the constants above.
+type ListAsk struct {
+	Partition    model.PartitionID
+	Timestamp    int64
+	Committed    bool
+	CurrentEpoch model.LeaderEpoch
+}
+
+// ListAnswer is NoOffset with timestamp -1 when no record is that young.
+type ListAnswer struct {
+	Offset    model.Offset
+	Timestamp int64
+	Epoch     model.LeaderEpoch
+}
+
+// ListOffset answers ask by the serving leader.
+func (s *Service) ListOffset(ctx context.Context, ask ListAsk) (ListAnswer, error) {
+	h, err := s.leader(ask.Partition, ask.CurrentEpoch)
+	if err != nil {
+		return ListAnswer{}, err
+	}
+	if ask.Timestamp == TimestampLatest {
+		if err := s.raft.Barrier(ctx, h.Shard); err != nil {
+			return ListAnswer{}, fmt.Errorf("%w: %w", ErrNotLeader, err)
+		}
+	}
+	none := ListAnswer{Offset: model.NoOffset, Timestamp: -1, Epoch: model.NoEpoch}
+	var answer ListAnswer
+	var finder *partition.TimeFinder
+	err = h.Query(ctx, func(p *partition.Partition) {
+		answer = ListAnswer{Timestamp: -1, Epoch: p.Epoch()}
+		switch ask.Timestamp {
+		case TimestampLatest:
+			answer.Offset = p.HighWatermark()
+			if ask.Committed {
+				answer.Offset = p.LSO()
+			}
+		case TimestampEarliest, TimestampEarliestLocal:
+			answer.Offset = p.LogStart()
+		case TimestampLatestTiered:
+			answer = none
+		default:
+			finder = p.FindTime(ask.Timestamp)
+		}
+	})
+	switch {
+	case err != nil:
+		return ListAnswer{}, translate(err)
+	case finder == nil:
+		return answer, nil
+	}
+	offset, timestamp, epoch, found, err := finder.Run()
+	if err != nil {
+		return ListAnswer{}, fmt.Errorf("find timestamp %d in %s-%d: %w", ask.Timestamp, h.Topic, h.ID.Index, err)
+	}
+	if !found {
+		return none, nil
+	}
+	return ListAnswer{Offset: offset, Timestamp: timestamp, Epoch: epoch}, nil
+}
+
+// EpochEnd tells where an epoch ended: the largest epoch at or below wanted, and
+// the offset after its last record.
+func (s *Service) EpochEnd(ctx context.Context, id model.PartitionID, current, wanted model.LeaderEpoch) (epoch model.LeaderEpoch, end model.Offset, err error) {
+	h, err := s.leader(id, current)
+	if err != nil {
+		return model.NoEpoch, model.NoOffset, err
+	}
+	err = h.Query(ctx, func(p *partition.Partition) { epoch, end = p.EpochEnd(wanted) })
+	if err != nil {
+		return model.NoEpoch, model.NoOffset, translate(err)
+	}
+	return epoch, end, nil
+}
+
+// PartitionState describes a partition for people and metrics.
+type PartitionState struct {
+	LogStart, HighWatermark, LSO model.Offset
+	// Bytes is the size of its segments on disk.
+	Bytes    int64
+	Segments int
+	Epoch    model.LeaderEpoch
+	// Serving tells whether this node serves it.
+	Serving bool
+}
+
+// Describe tells how a partition of this node stands, led here or not.
+func (s *Service) Describe(ctx context.Context, id model.PartitionID) (PartitionState, error) {
+	h, ok := s.cores.Handle(id)
+	if !ok {
+		return PartitionState{}, ErrUnknownPartition
+	}
+	var st PartitionState
+	err := h.Query(ctx, func(p *partition.Partition) {
+		st = PartitionState{
+			LogStart: p.LogStart(), HighWatermark: p.HighWatermark(), LSO: p.LSO(),
+			Bytes: p.Bytes(), Segments: p.SegmentCount(), Epoch: p.Epoch(),
+		}
+	})
+	_, st.Serving = h.Serving()
+	return st, translate(err)
+}

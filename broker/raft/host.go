@@ -1,0 +1,250 @@
+package raft
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/lni/dragonboat/v4"
+	"github.com/lni/dragonboat/v4/config"
+	"github.com/lni/dragonboat/v4/raftio"
+	sm "github.com/lni/dragonboat/v4/statemachine"
+
+	"github.com/millrace-io/millrace/broker/model"
+)
+
+// ControllerShard is the Raft group that holds the cluster's metadata.
+const ControllerShard model.ShardID = 1
+
+const (
+	// engineShards fixes ExecShards and ApplyShards in the format for ever.
+	engineShards = 16
+	// tickMilliseconds is dragonboat's RTT: the unit of every timeout below.
+	tickMilliseconds = 200
+	// A lone replica waits for its own election timeout too: 3 ticks are 0.6 to 1.2 s.
+	electionTicksAlone, heartbeatTicksAlone = 3, 1
+	// With peers 7 ticks are 1.4 to 2.8 s, enough for a stalled disk.
+	electionTicks, heartbeatTicks = 7, 2
+	// controllerSnapshotEntries is how many metadata commands a start replays at most.
+	controllerSnapshotEntries = 1000
+	// inMemLogBytesMax bounds what one partition holds in Raft's memory.
+	inMemLogBytesMax = 64 << 20
+	// logDBWriteBuffer is a pebble memtable's size; there are 16 databases.
+	logDBWriteBuffer = 4 << 20
+)
+
+// Options says where a Host keeps its log and whom it talks to.
+type Options struct {
+	// Dir is the directory of the Raft log, made if missing.
+	Dir string
+	// Node is this node's id.
+	Node model.NodeID
+	// Listen and Advertise are HOST:PORT of node-to-node traffic.
+	Listen, Advertise string
+	Log               *slog.Logger
+}
+
+// LeaderChange says who leads a shard now, as this node knows it.
+type LeaderChange struct {
+	Shard model.ShardID
+	// Leader is NoNode while there is none.
+	Leader model.NodeID
+	// Term is the Raft term: a partition's leader epoch.
+	Term model.LeaderEpoch
+}
+
+// Host is this node's share of every Raft group. Its methods may be called
+// from any goroutine.
+type Host struct {
+	node     model.NodeID
+	nodes    *dragonboat.NodeHost
+	registry *registry
+	log      *slog.Logger
+	changes  *mailbox
+	barriers barriers
+}
+
+// Open starts the Raft log in o.Dir and listens for peers. It starts no replica.
+func Open(o Options) (*Host, error) {
+	h := &Host{node: o.Node, registry: newRegistry(), log: o.Log, changes: newMailbox()}
+	h.registry.setAddress(o.Node, o.Advertise)
+	db := config.GetTinyMemLogDBConfig()
+	db.KVWriteBufferSize = logDBWriteBuffer
+	nodes, err := dragonboat.NewNodeHost(config.NodeHostConfig{
+		NodeHostDir:       o.Dir,
+		NodeHostID:        target(o.Node),
+		RTTMillisecond:    tickMilliseconds,
+		RaftAddress:       o.Advertise,
+		ListenAddress:     o.Listen,
+		RaftEventListener: h.changes,
+		Expert: config.ExpertConfig{
+			Engine:              engine(),
+			LogDB:               db,
+			NodeRegistryFactory: h.registry,
+		},
+	})
+	if err != nil {
+		h.changes.close()
+		return nil, fmt.Errorf("open raft log in %s: %w", o.Dir, err)
+	}
+	h.nodes = nodes
+	return h, nil
+}
+
+func engine() config.EngineConfig {
+	e := config.GetDefaultEngineConfig()
+	e.ExecShards, e.ApplyShards = engineShards, engineShards
+	return e
+}
+
+// SetAddress tells where a node can be reached now.
+func (h *Host) SetAddress(node model.NodeID, address string) { h.registry.setAddress(node, address) }
+
+// Changes delivers every leader change, in order, to its one reader. It is
+// closed by Close.
+func (h *Host) Changes() <-chan LeaderChange { return h.changes.out }
+
+// StartPartition starts this node's replica of a partition's shard. members are
+// all nodes that hold one; they matter only at the very first start.
+func (h *Host) StartPartition(shard model.ShardID, members []model.NodeID, m StateMachine) error {
+	create := func(uint64, uint64) sm.IOnDiskStateMachine { return &diskMachine{machine: m} }
+	err := h.nodes.StartOnDiskReplica(h.initial(shard, members), false, create, h.config(shard, len(members)))
+	if err != nil {
+		return fmt.Errorf("start replica of shard %d: %w", shard, err)
+	}
+	return nil
+}
+
+// StartController starts this node's replica of the controller's shard.
+func (h *Host) StartController(members []model.NodeID, m ControllerMachine) error {
+	create := func(uint64, uint64) sm.IStateMachine { return memoryMachine{machine: m} }
+	c := h.config(ControllerShard, len(members))
+	c.SnapshotEntries, c.CompactionOverhead = controllerSnapshotEntries, controllerSnapshotEntries/2
+	err := h.nodes.StartReplica(h.initial(ControllerShard, members), false, create, c)
+	if err != nil {
+		return fmt.Errorf("start replica of the controller: %w", err)
+	}
+	return nil
+}
+
+// initial is empty once the replica has been bootstrapped: its log knows better.
+func (h *Host) initial(shard model.ShardID, members []model.NodeID) map[uint64]dragonboat.Target {
+	if h.nodes.HasNodeInfo(uint64(shard), replicaID(h.node)) {
+		return nil
+	}
+	initial := make(map[uint64]dragonboat.Target, len(members))
+	for _, n := range members {
+		initial[replicaID(n)] = target(n)
+	}
+	return initial
+}
+
+func (h *Host) config(shard model.ShardID, members int) config.Config {
+	c := config.Config{
+		ShardID: uint64(shard), ReplicaID: replicaID(h.node),
+		CheckQuorum: true, PreVote: true,
+		ElectionRTT: electionTicks, HeartbeatRTT: heartbeatTicks,
+		MaxInMemLogSize: inMemLogBytesMax,
+		WaitReady:       false,
+	}
+	if members == 1 {
+		c.ElectionRTT, c.HeartbeatRTT = electionTicksAlone, heartbeatTicksAlone
+	}
+	return c
+}
+
+// Stop ends this node's replica of shard; its log stays.
+func (h *Host) Stop(shard model.ShardID) error {
+	err := h.nodes.StopReplica(uint64(shard), replicaID(h.node))
+	if err != nil && !errors.Is(err, dragonboat.ErrShardNotFound) {
+		return fmt.Errorf("stop replica of shard %d: %w", shard, err)
+	}
+	return nil
+}
+
+// removeWaitMax bounds the wait for a stopped replica's goroutines.
+const removeWaitMax = 10 * time.Second
+
+// Remove deletes the log of a replica that Stop has ended.
+func (h *Host) Remove(shard model.ShardID) error {
+	deadline := time.Now().Add(removeWaitMax)
+	for {
+		err := h.nodes.RemoveData(uint64(shard), replicaID(h.node))
+		switch {
+		case err == nil:
+			return nil
+		case !errors.Is(err, dragonboat.ErrShardNotStopped) || time.Now().After(deadline):
+			return fmt.Errorf("remove the log of shard %d: %w", shard, err)
+		}
+		time.Sleep(tickMilliseconds * time.Millisecond / 10)
+	}
+}
+
+// Close stops every replica and closes the log.
+func (h *Host) Close() {
+	h.nodes.Close()
+	h.changes.close()
+}
+
+// mailbox is an unbounded queue between dragonboat's event goroutine, which
+// must not wait, and the reader of out. It holds one change per shard at most
+// in the long run: the reader is a loop that only updates maps.
+type mailbox struct {
+	mu    sync.Mutex
+	queue []LeaderChange
+	wake  chan struct{}
+	stop  chan struct{}
+	out   chan LeaderChange
+	once  sync.Once
+}
+
+func newMailbox() *mailbox {
+	m := &mailbox{wake: make(chan struct{}, 1), stop: make(chan struct{}), out: make(chan LeaderChange)}
+	go m.run()
+	return m
+}
+
+// LeaderUpdated is dragonboat's callback.
+func (m *mailbox) LeaderUpdated(i raftio.LeaderInfo) {
+	c := LeaderChange{Shard: model.ShardID(i.ShardID), Leader: model.NoNode, Term: model.LeaderEpoch(i.Term)}
+	if i.LeaderID != 0 {
+		c.Leader = model.NodeID(i.LeaderID - 1)
+	}
+	m.mu.Lock()
+	m.queue = append(m.queue, c)
+	m.mu.Unlock()
+	select {
+	case m.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (m *mailbox) take() []LeaderChange {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	q := m.queue
+	m.queue = nil
+	return q
+}
+
+func (m *mailbox) run() {
+	defer close(m.out)
+	for {
+		for _, c := range m.take() {
+			select {
+			case m.out <- c:
+			case <-m.stop:
+				return
+			}
+		}
+		select {
+		case <-m.wake:
+		case <-m.stop:
+			return
+		}
+	}
+}
+
+func (m *mailbox) close() { m.once.Do(func() { close(m.stop) }) }

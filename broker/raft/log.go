@@ -1,0 +1,45 @@
+package raft
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/lni/dragonboat/v4/logger"
+)
+
+// levels maps what dragonboat calls important to what an operator does: its
+// Info lines are many per shard, so they are debug lines here.
+type lineLogger struct {
+	log *slog.Logger
+}
+
+func (l lineLogger) SetLevel(logger.LogLevel) {}
+
+func (l lineLogger) line(level slog.Level, format string, args []any) {
+	if !l.log.Enabled(context.Background(), level) {
+		return
+	}
+	l.log.Log(context.Background(), level, "raft library", "text", fmt.Sprintf(format, args...))
+}
+
+func (l lineLogger) Debugf(format string, args ...any) { l.line(slog.LevelDebug-4, format, args) }
+func (l lineLogger) Infof(format string, args ...any)  { l.line(slog.LevelDebug, format, args) }
+func (l lineLogger) Warningf(format string, args ...any) {
+	l.line(slog.LevelDebug, format, args)
+}
+func (l lineLogger) Errorf(format string, args ...any) { l.line(slog.LevelError, format, args) }
+
+// Panicf must not return: dragonboat relies on it to stop the process.
+func (l lineLogger) Panicf(format string, args ...any) {
+	l.line(slog.LevelError, format, args)
+	panic(fmt.Sprintf(format, args...))
+}
+
+// UseLogger routes dragonboat's process-wide logging into log. It takes effect
+// once per process; without it dragonboat writes to stderr in its own format.
+func UseLogger(log *slog.Logger) {
+	logger.SetLoggerFactory(func(pkg string) logger.ILogger {
+		return lineLogger{log: log.With("package", pkg)}
+	})
+}

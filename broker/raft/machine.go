@@ -1,0 +1,99 @@
+package raft
+
+import (
+	"errors"
+	"io"
+
+	sm "github.com/lni/dragonboat/v4/statemachine"
+)
+
+// Entry is a committed command with its place in the Raft log. Cmd is shared
+// with the log and the transport: nobody writes to it.
+type Entry struct {
+	Index uint64
+	Cmd   []byte
+}
+
+// StateMachine is a partition's replica as raft sees it. Any error it returns
+// ends the process.
+type StateMachine interface {
+	// Open gives the index of the last entry whose effect is durable.
+	Open(stop <-chan struct{}) (applied uint64, err error)
+	// Apply takes entries in order; their effects are visible when it returns.
+	// It may keep Cmd, not the slice.
+	Apply(entries []Entry) error
+	// Sync returns once everything applied so far is durable.
+	Sync() error
+	// Close is the last call.
+	Close() error
+}
+
+// ControllerMachine is the controller's state machine, held in memory.
+type ControllerMachine interface {
+	Apply(index uint64, cmd []byte) (result []byte)
+	Snapshot() ([]byte, error)
+	Restore([]byte) error
+}
+
+// errStreaming is returned for what needs a second node; a node of a later
+// version with peers answers it with a manifest instead.
+var errStreaming = errors.New("streaming a partition snapshot to a peer is not supported by this version")
+
+// diskMachine adapts StateMachine to dragonboat's on-disk contract. entries is
+// reused: Apply does not keep it.
+type diskMachine struct {
+	machine StateMachine
+	entries []Entry
+}
+
+func (d *diskMachine) Open(stop <-chan struct{}) (uint64, error) { return d.machine.Open(stop) }
+
+func (d *diskMachine) Update(in []sm.Entry) ([]sm.Entry, error) {
+	d.entries = d.entries[:0]
+	for _, e := range in {
+		d.entries = append(d.entries, Entry{Index: e.Index, Cmd: e.Cmd})
+	}
+	err := d.machine.Apply(d.entries)
+	clear(d.entries)
+	return in, err
+}
+
+func (d *diskMachine) Lookup(any) (any, error)       { return nil, nil }
+func (d *diskMachine) Sync() error                   { return d.machine.Sync() }
+func (d *diskMachine) PrepareSnapshot() (any, error) { return nil, nil }
+func (d *diskMachine) Close() error                  { return d.machine.Close() }
+
+func (d *diskMachine) SaveSnapshot(any, io.Writer, <-chan struct{}) error { return errStreaming }
+
+func (d *diskMachine) RecoverFromSnapshot(io.Reader, <-chan struct{}) error { return errStreaming }
+
+// snapshotBytesMax bounds what is read back as a controller snapshot.
+const snapshotBytesMax = 1 << 30
+
+// memoryMachine adapts ControllerMachine to dragonboat's in-memory contract.
+type memoryMachine struct{ machine ControllerMachine }
+
+func (m memoryMachine) Update(e sm.Entry) (sm.Result, error) {
+	return sm.Result{Value: e.Index, Data: m.machine.Apply(e.Index, e.Cmd)}, nil
+}
+
+func (m memoryMachine) Lookup(any) (any, error) { return nil, nil }
+
+func (m memoryMachine) SaveSnapshot(w io.Writer, _ sm.ISnapshotFileCollection, _ <-chan struct{}) error {
+	b, err := m.machine.Snapshot()
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(b)
+	return err
+}
+
+func (m memoryMachine) RecoverFromSnapshot(r io.Reader, _ []sm.SnapshotFile, _ <-chan struct{}) error {
+	b, err := io.ReadAll(io.LimitReader(r, snapshotBytesMax))
+	if err != nil {
+		return err
+	}
+	return m.machine.Restore(b)
+}
+
+func (m memoryMachine) Close() error { return nil }

@@ -1,0 +1,199 @@
+package raft
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/lni/dragonboat/v4"
+
+	"github.com/millrace-io/millrace/broker/model"
+)
+
+var (
+	// ErrDropped says that the command is surely not in the log: another try is safe.
+	ErrDropped = errors.New("proposal dropped")
+	// ErrUnknown says that the command may have been, or may yet be, applied.
+	// Do not propose it again without a way to tell.
+	ErrUnknown = errors.New("outcome of the proposal is unknown")
+	// ErrBusy says that the shard's queue is full; surely not in the log.
+	ErrBusy = errors.New("too many proposals in flight")
+	// ErrClosed says that the host or the replica is gone; surely not in the log.
+	ErrClosed = errors.New("replica is not running")
+)
+
+// proposeTimeoutMin is the least time that dragonboat counts: two of its ticks.
+const proposeTimeoutMin = 2 * tickMilliseconds * time.Millisecond
+
+// Proposal is a command on its way through the log.
+type Proposal struct{ state *dragonboat.RequestState }
+
+// Propose hands cmd to the log. cmd must not change afterwards. An error means
+// that it is surely not in the log.
+func (h *Host) Propose(shard model.ShardID, cmd []byte, timeout time.Duration) (*Proposal, error) {
+	timeout = max(timeout, proposeTimeoutMin)
+	rs, err := h.nodes.Propose(h.nodes.GetNoOPSession(uint64(shard)), cmd, timeout)
+	if err != nil {
+		return nil, fmt.Errorf("propose to shard %d: %w", shard, refused(err))
+	}
+	return &Proposal{state: rs}, nil
+}
+
+// refused translates dragonboat's error for a request that it did not take.
+func refused(err error) error {
+	switch {
+	case errors.Is(err, dragonboat.ErrSystemBusy):
+		return ErrBusy
+	case errors.Is(err, dragonboat.ErrShardNotFound), errors.Is(err, dragonboat.ErrClosed),
+		errors.Is(err, dragonboat.ErrShardClosed), errors.Is(err, dragonboat.ErrShardNotReady):
+		return fmt.Errorf("%w: %w", ErrClosed, err)
+	}
+	return fmt.Errorf("%w: %w", ErrDropped, err)
+}
+
+// Done delivers the outcome once; give it to Outcome.
+func (p *Proposal) Done() <-chan dragonboat.RequestResult { return p.state.ResultC() }
+
+// Outcome translates what Done delivered: nil when applied here, ErrDropped or
+// ErrUnknown otherwise. result is what the controller's machine answered.
+func Outcome(r dragonboat.RequestResult) (result []byte, err error) {
+	switch {
+	case r.Completed():
+		v := r.GetResult()
+		return v.Data, nil
+	case r.Dropped(), r.Rejected():
+		return nil, ErrDropped
+	}
+	return nil, ErrUnknown
+}
+
+// Failed waits for the outcome and tells whether the command was applied.
+func (p *Proposal) Failed() error {
+	_, err := Outcome(<-p.Done())
+	return err
+}
+
+// ProposeController hands a command to the controller's shard and waits until
+// it has been applied here. It retries only what was surely dropped.
+func (h *Host) ProposeController(ctx context.Context, cmd []byte) ([]byte, error) {
+	for {
+		result, err := h.proposeOnce(ctx, cmd)
+		if err == nil || ctx.Err() != nil || errors.Is(err, ErrUnknown) {
+			return result, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("propose to the controller: %w (last: %w)", ctx.Err(), err)
+		case <-time.After(tickMilliseconds * time.Millisecond / 4):
+		}
+	}
+}
+
+func (h *Host) proposeOnce(ctx context.Context, cmd []byte) ([]byte, error) {
+	timeout := 10 * time.Second
+	if d, ok := ctx.Deadline(); ok {
+		timeout = time.Until(d)
+	}
+	p, err := h.Propose(ControllerShard, cmd, timeout)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case r := <-p.Done():
+		return Outcome(r)
+	case <-ctx.Done():
+		return nil, fmt.Errorf("propose to the controller: %w: %w", ErrUnknown, ctx.Err())
+	}
+}
+
+// Leader tells who leads shard, as this node knows it.
+func (h *Host) Leader(shard model.ShardID) (LeaderChange, bool) {
+	id, term, ok, err := h.nodes.GetLeaderID(uint64(shard))
+	if err != nil || !ok || id == 0 {
+		return LeaderChange{Shard: shard, Leader: model.NoNode}, false
+	}
+	return LeaderChange{Shard: shard, Leader: model.NodeID(id - 1), Term: model.LeaderEpoch(term)}, true
+}
+
+// Snapshot makes shard's log forget what lies at or below through, which the
+// StateMachine must already have made durable.
+func (h *Host) Snapshot(ctx context.Context, shard model.ShardID, through uint64) error {
+	rs, err := h.nodes.RequestSnapshot(uint64(shard), dragonboat.SnapshotOption{
+		OverrideCompactionOverhead: true, CompactionIndex: through,
+	}, time.Minute)
+	if err != nil {
+		return fmt.Errorf("request snapshot of shard %d: %w", shard, err)
+	}
+	select {
+	case r := <-rs.ResultC():
+		// Rejected says that a snapshot at this index exists already.
+		if !r.Completed() && !r.Rejected() {
+			return fmt.Errorf("snapshot of shard %d through index %d did not complete", shard, through)
+		}
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// barriers batches read barriers per shard: all callers that arrive while one is
+// on its way share the next.
+type barriers struct {
+	mu   sync.Mutex
+	next map[model.ShardID]*barrier
+}
+
+type barrier struct {
+	done chan struct{}
+	err  error
+}
+
+// Barrier returns nil once everything that was committed to shard when it was
+// called has been applied here, proven by a majority.
+func (h *Host) Barrier(ctx context.Context, shard model.ShardID) error {
+	b := h.joinBarrier(shard)
+	select {
+	case <-b.done:
+		return b.err
+	case <-ctx.Done():
+		return fmt.Errorf("read barrier of shard %d: %w", shard, ctx.Err())
+	}
+}
+
+// joinBarrier gives a barrier that has not started yet. The first caller starts
+// it as soon as the one before it has ended.
+func (h *Host) joinBarrier(shard model.ShardID) *barrier {
+	h.barriers.mu.Lock()
+	defer h.barriers.mu.Unlock()
+	if h.barriers.next == nil {
+		h.barriers.next = map[model.ShardID]*barrier{}
+	}
+	if b, waiting := h.barriers.next[shard]; waiting {
+		return b
+	}
+	b := &barrier{done: make(chan struct{})}
+	h.barriers.next[shard] = b
+	go h.runBarrier(shard, b)
+	return b
+}
+
+// barrierTimeout is how long a shard without a majority keeps a reader waiting.
+const barrierTimeout = 5 * time.Second
+
+func (h *Host) runBarrier(shard model.ShardID, b *barrier) {
+	h.barriers.mu.Lock()
+	delete(h.barriers.next, shard) // from here on it may miss what is written
+	h.barriers.mu.Unlock()
+	defer close(b.done)
+	rs, err := h.nodes.ReadIndex(uint64(shard), barrierTimeout)
+	if err != nil {
+		b.err = fmt.Errorf("read barrier of shard %d: %w", shard, refused(err))
+		return
+	}
+	defer rs.Release()
+	if r := <-rs.ResultC(); !r.Completed() {
+		b.err = fmt.Errorf("read barrier of shard %d: %w", shard, ErrDropped)
+	}
+}

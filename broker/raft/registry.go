@@ -1,0 +1,113 @@
+package raft
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/lni/dragonboat/v4/config"
+	"github.com/lni/dragonboat/v4/raftio"
+
+	"github.com/millrace-io/millrace/broker/model"
+)
+
+// A node is addressed by its id, never by host and port: addresses may change
+// between two starts (port 0, a moved pod), and dragonboat writes targets into
+// its log for ever. It insists on UUIDs, so a node's id is written as one.
+const targetPrefix = "00000000-0000-4000-8000-"
+
+// target gives the name that dragonboat's log knows node by.
+func target(node model.NodeID) string { return fmt.Sprintf("%s%012x", targetPrefix, uint32(node)) }
+
+func targetNode(t string) (model.NodeID, error) {
+	hex, ok := strings.CutPrefix(t, targetPrefix)
+	if !ok {
+		return 0, fmt.Errorf("raft target %q: not one of ours", t)
+	}
+	n, err := strconv.ParseUint(hex, 16, 32)
+	if err != nil {
+		return 0, fmt.Errorf("raft target %q: %w", t, err)
+	}
+	return model.NodeID(int32(n)), nil
+}
+
+// replicaID is the Raft replica id of a node's first replica of any shard.
+func replicaID(node model.NodeID) uint64 { return uint64(node) + 1 }
+
+type replicaKey struct{ shard, replica uint64 }
+
+// registry resolves replicas to the addresses that nodes have now. It is shared
+// by dragonboat's transport goroutines; mu guards all of it.
+type registry struct {
+	mu        sync.RWMutex
+	targets   map[replicaKey]model.NodeID
+	addresses map[model.NodeID]string
+}
+
+func newRegistry() *registry {
+	return &registry{targets: map[replicaKey]model.NodeID{}, addresses: map[model.NodeID]string{}}
+}
+
+// Create makes registry a config.NodeRegistryFactory of itself.
+func (r *registry) Create(string, uint64, config.TargetValidator) (raftio.INodeRegistry, error) {
+	return r, nil
+}
+
+func (r *registry) setAddress(node model.NodeID, address string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.addresses[node] = address
+}
+
+// Add is called by dragonboat for every member that its log names.
+func (r *registry) Add(shard, replica uint64, t string) {
+	node, err := targetNode(t)
+	must(err == nil, "add replica %d of shard %d: %v", replica, shard, err)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.targets[replicaKey{shard, replica}] = node
+}
+
+// Remove forgets one replica.
+func (r *registry) Remove(shard, replica uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.targets, replicaKey{shard, replica})
+}
+
+// RemoveShard forgets all replicas of a shard.
+func (r *registry) RemoveShard(shard uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for k := range r.targets {
+		if k.shard == shard {
+			delete(r.targets, k)
+		}
+	}
+}
+
+// Resolve gives a replica's address and the connection that its messages share.
+func (r *registry) Resolve(shard, replica uint64) (string, string, error) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	node, ok := r.targets[replicaKey{shard, replica}]
+	if !ok {
+		return "", "", fmt.Errorf("resolve replica %d of shard %d: unknown replica", replica, shard)
+	}
+	a, ok := r.addresses[node]
+	if !ok {
+		return "", "", fmt.Errorf("resolve replica %d of shard %d: node %d has no address yet", replica, shard, node)
+	}
+	return a, a, nil
+}
+
+// Close has nothing to free.
+func (r *registry) Close() error { return nil }
+
+// must stops the process on a broken invariant.
+func must(holds bool, format string, args ...any) {
+	if !holds {
+		panic("raft: broken invariant: " + fmt.Sprintf(format, args...))
+	}
+}

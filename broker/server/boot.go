@@ -1,0 +1,165 @@
+package server
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/millrace-io/millrace/broker/config"
+)
+
+// The marks that a process leaves for the image it replaces itself with.
+const (
+	envBooted  = "MILLRACE_BOOTED"   // "1": the soft settings have been read
+	envHome    = "MILLRACE_BOOT_CWD" // where the user typed the command
+	envLock    = "MILLRACE_BOOT_LOCK"
+	lockFile   = "LOCK"
+	runDir     = "run"
+	softConfig = "dragonboat-soft-settings.json"
+)
+
+// softSettings shrink a raft replica from 1.29 MB to 44 KiB. The library reads
+// them from the working directory while its packages initialise, and only there.
+const softSettings = `{"IncomingProposalQueueLength":32,"ReceiveQueueLength":32,"IncomingReadIndexQueueLength":8,` +
+	`"InMemEntrySliceSize":16,"MinEntrySliceFreeSize":4,"PendingProposalShards":1,"SendQueueLength":16384,` +
+	`"TaskQueueInitialCap":4,"NodeReloadMillisecond":10000}
+`
+
+// Home undoes what Boot did to the working directory. main calls it first of
+// all, so that every relative path means what the user typed.
+func Home() error {
+	if os.Getenv(envBooted) == "" {
+		return nil
+	}
+	if err := os.Chdir(os.Getenv(envHome)); err != nil {
+		return fmt.Errorf("return to the directory of the command: %w", err)
+	}
+	return nil
+}
+
+// Boot locks the data directory and makes the process run with the raft
+// library's soft settings: it replaces its own image once, in <data-dir>/run,
+// with the same pid, arguments and inherited descriptors. It returns the lock.
+func Boot(dataDir string) (lock *os.File, err error) {
+	if err := os.MkdirAll(dataDir, 0o750); err != nil {
+		return nil, fmt.Errorf("make data directory: %w", err)
+	}
+	if fd, err := strconv.Atoi(os.Getenv(envLock)); err == nil && os.Getenv(envBooted) != "" {
+		unix.CloseOnExec(fd)
+		return os.NewFile(uintptr(fd), lockFile), forgetMarks()
+	}
+	lock, err = lockDir(dataDir)
+	if err != nil {
+		return nil, err
+	}
+	return nil, replaceImage(dataDir, lock)
+}
+
+func forgetMarks() error {
+	for _, k := range []string{envBooted, envHome, envLock} {
+		if err := os.Unsetenv(k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func lockDir(dataDir string) (*os.File, error) {
+	path := filepath.Join(dataDir, lockFile)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o640)
+	if err != nil {
+		return nil, fmt.Errorf("open lock: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = f.Close() // the lock's error is the one to tell
+		return nil, fmt.Errorf("data directory %s is in use by another process: %w", dataDir, err)
+	}
+	return f, nil
+}
+
+// replaceImage returns only when it fails.
+func replaceImage(dataDir string, lock *os.File) error {
+	home, err := os.Getwd()
+	if err != nil {
+		return fmt.Errorf("find the working directory: %w", err)
+	}
+	run := filepath.Join(dataDir, runDir)
+	if err := os.MkdirAll(run, 0o750); err != nil {
+		return fmt.Errorf("make %s: %w", run, err)
+	}
+	if err := os.WriteFile(filepath.Join(run, softConfig), []byte(softSettings), 0o640); err != nil {
+		return fmt.Errorf("write raft's soft settings: %w", err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find own executable: %w", err)
+	}
+	if _, err := unix.FcntlInt(lock.Fd(), unix.F_SETFD, 0); err != nil {
+		return fmt.Errorf("keep the lock over exec: %w", err)
+	}
+	if err := os.Chdir(run); err != nil {
+		return err
+	}
+	env := append(os.Environ(), envBooted+"=1", envHome+"="+home, fmt.Sprintf("%s=%d", envLock, lock.Fd()))
+	return fmt.Errorf("replace own image: %w", syscall.Exec(self, os.Args, env))
+}
+
+// memoryShare is the part of --memory that the Go heap may take, in per cent:
+// the rest is stacks, the runtime's own structures and mapped files.
+const memoryShare = 85
+
+// gcPercent lets the heap grow to five times what is live, as far as memory
+// goes: the collector is the tail of the tail.
+const gcPercent = 400
+
+// settle applies --smp and --memory to the Go runtime and returns the cores and
+// bytes that the rooms divide among them.
+func settle(n config.Node, log *slog.Logger) (cores int, memory int64) {
+	cores = n.SMP
+	if cores <= 0 {
+		cores = runtime.NumCPU()
+	}
+	// A blocking sync holds its P: with fewer, the scheduler starves behind the disk.
+	runtime.GOMAXPROCS(max(4, 2*cores))
+	memory = n.Memory
+	if memory <= 0 {
+		memory = machineMemory()
+		reserve := n.ReserveMemory
+		if reserve < 0 {
+			reserve = max(3<<29, memory*7/100)
+		}
+		memory = max(memory-reserve, memory/2)
+	}
+	debug.SetMemoryLimit(memory * memoryShare / 100)
+	debug.SetGCPercent(gcPercent)
+	log.Info("resources settled", "cores", cores, "memory_bytes", memory, "gomaxprocs", runtime.GOMAXPROCS(0))
+	return cores, memory
+}
+
+// machineMemory is the machine's memory in bytes, or the least that a cgroup
+// (either version) grants.
+func machineMemory() int64 {
+	var info unix.Sysinfo_t
+	total := int64(1 << 30)
+	if err := unix.Sysinfo(&info); err == nil {
+		total = int64(info.Totalram) * int64(info.Unit)
+	}
+	for _, f := range []string{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"} {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			continue
+		}
+		if v, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64); err == nil && v > 0 {
+			total = min(total, v)
+		}
+	}
+	return total
+}

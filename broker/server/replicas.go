@@ -1,0 +1,251 @@
+package server
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/millrace-io/millrace/broker/cluster"
+	"github.com/millrace-io/millrace/broker/core"
+	"github.com/millrace-io/millrace/broker/disk"
+	"github.com/millrace-io/millrace/broker/model"
+	"github.com/millrace-io/millrace/broker/partition"
+	"github.com/millrace-io/millrace/broker/produce"
+	"github.com/millrace-io/millrace/broker/raft"
+)
+
+const (
+	topicsDir  = "topics"
+	removedDir = "removed"
+	// startsAtOnce is how many replicas are opened at a time: opening waits for
+	// the disk, so a few more than cores.
+	startsAtOnce = 16
+	// retryEvery is when a replica that could not be started is tried again.
+	retryEvery = 5 * time.Second
+	// removedKeep is how long directories that no topic owns are set aside.
+	removedKeep = 7 * 24 * time.Hour
+)
+
+// replicas makes this node hold the partitions that the cluster's metadata says
+// it holds. Its fields are owned by run.
+type replicas struct {
+	node    model.NodeID
+	dir     string
+	fs      disk.FS
+	cluster *cluster.Cluster
+	cores   *core.Set
+	raft    *raft.Host
+	produce *produce.Service
+	log     *slog.Logger
+	// revision is the topic revision that each running replica was configured from.
+	revision map[model.PartitionID]uint64
+	// faults are replicas that could not be started, by what is wrong with them.
+	faults map[model.PartitionID]error
+	// settled is closed once every partition of the first snapshot was started.
+	settled chan struct{}
+	once    sync.Once
+}
+
+func (r *replicas) run(ctx context.Context) {
+	changed, cancel := r.cluster.Watch()
+	defer cancel()
+	retry := time.NewTicker(retryEvery)
+	defer retry.Stop()
+	for {
+		r.reconcile(ctx)
+		r.once.Do(func() { close(r.settled) })
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		case <-retry.C:
+		}
+	}
+}
+
+// reconcile starts what is missing, stops what is gone and configures the rest.
+func (r *replicas) reconcile(ctx context.Context) {
+	m := r.cluster.Metadata()
+	var missing []start
+	for _, t := range m.Topics() {
+		for _, p := range t.Partitions {
+			if !holds(p.Replicas, r.node) {
+				continue
+			}
+			id := t.PartitionID(p.Index)
+			h, running := r.cores.Handle(id)
+			switch {
+			case !running:
+				missing = append(missing, start{topic: t, place: p, id: id})
+			case r.revision[id] != t.Revision:
+				c := t.Config
+				h.SetConfig(&c)
+				r.revision[id] = t.Revision
+			}
+		}
+	}
+	r.startAll(ctx, missing)
+	r.stopGone(m)
+}
+
+func holds(nodes []model.NodeID, node model.NodeID) bool {
+	for _, n := range nodes {
+		if n == node {
+			return true
+		}
+	}
+	return false
+}
+
+// start is a replica that is to be started.
+type start struct {
+	topic *cluster.Topic
+	place cluster.Partition
+	id    model.PartitionID
+	err   error
+}
+
+func (r *replicas) startAll(ctx context.Context, missing []start) {
+	seats := make(chan struct{}, startsAtOnce)
+	var wg sync.WaitGroup
+	for i := range missing {
+		if ctx.Err() != nil {
+			break
+		}
+		seats <- struct{}{}
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			missing[i].err = r.start(&missing[i])
+			<-seats
+		}()
+	}
+	wg.Wait()
+	for _, s := range missing {
+		if s.err == nil {
+			r.revision[s.id] = s.topic.Revision
+			delete(r.faults, s.id)
+			continue
+		}
+		if old := r.faults[s.id]; old == nil || old.Error() != s.err.Error() {
+			r.log.Error("partition not started", "topic", s.topic.Name, "partition", s.id.Index, "err", s.err)
+		}
+		r.faults[s.id] = s.err
+	}
+}
+
+// start opens a partition and joins its Raft group. The partition is verified by
+// Open before the library may ask for it: what it would panic on never starts.
+func (r *replicas) start(s *start) error {
+	config := s.topic.Config
+	h, err := r.cores.Open(partition.Options{
+		FS: r.fs, Dir: r.partitionDir(s.id), ID: s.id,
+		Config: core.PartitionConfig(&config), Log: r.log,
+	}, s.place.Shard, s.topic.Name)
+	if err != nil {
+		return err
+	}
+	h.SetConfig(&config)
+	if err := r.raft.StartPartition(s.place.Shard, s.place.Replicas, h); err != nil {
+		return fmt.Errorf("%w (and: %v)", err, r.cores.Drop(h))
+	}
+	return nil
+}
+
+// partitionDir is named by ids: a topic's name never reaches the file system.
+func (r *replicas) partitionDir(id model.PartitionID) string {
+	return filepath.Join(r.dir, topicsDir, hex.EncodeToString(id.Topic[:]), strconv.Itoa(int(id.Index)))
+}
+
+func (r *replicas) stopGone(m *cluster.Metadata) {
+	var gone []*core.Handle
+	r.cores.Handles(func(h *core.Handle) bool {
+		p, ok := m.Partition(h.ID)
+		if !ok || !holds(p.Replicas, r.node) {
+			gone = append(gone, h)
+		}
+		return true
+	})
+	for _, h := range gone {
+		if err := r.remove(h); err != nil {
+			r.log.Error("partition not removed", "topic", h.Topic, "partition", h.ID.Index, "err", err)
+		}
+	}
+}
+
+// remove ends a replica for good. The log goes first: a directory without a log
+// is set aside at the next start, a log without its directory would not open.
+func (r *replicas) remove(h *core.Handle) error {
+	delete(r.revision, h.ID)
+	h.Lead(false, model.NoEpoch)
+	if err := r.raft.Stop(h.Shard); err != nil {
+		return err
+	}
+	if err := r.raft.Remove(h.Shard); err != nil {
+		return err
+	}
+	r.produce.Forget(h)
+	if err := r.cores.Drop(h); err != nil {
+		return err
+	}
+	return partition.Destroy(r.fs, r.partitionDir(h.ID))
+}
+
+// setAsideStrangers moves directories that no topic owns out of the way, and
+// deletes those that have lain there for removedKeep. It runs once, after the
+// controller has caught up and before any replica starts.
+func (r *replicas) setAsideStrangers() error {
+	aside := filepath.Join(r.dir, removedDir)
+	if err := os.MkdirAll(aside, 0o750); err != nil {
+		return err
+	}
+	m := r.cluster.Metadata()
+	entries, err := os.ReadDir(filepath.Join(r.dir, topicsDir))
+	if os.IsNotExist(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if r.owned(m, e.Name()) {
+			continue
+		}
+		to := filepath.Join(aside, fmt.Sprintf("%s-%d", e.Name(), time.Now().Unix()))
+		if err := os.Rename(filepath.Join(r.dir, topicsDir, e.Name()), to); err != nil {
+			return err
+		}
+		r.log.Warn("directory of no topic set aside", "dir", to)
+	}
+	return purge(aside, time.Now().Add(-removedKeep))
+}
+
+func (r *replicas) owned(m *cluster.Metadata, dir string) bool {
+	raw, err := hex.DecodeString(dir)
+	if err != nil || len(raw) != len(model.TopicID{}) {
+		return false
+	}
+	_, ok := m.TopicByID(model.TopicID(raw))
+	return ok
+}
+
+func purge(dir string, before time.Time) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && info.ModTime().Before(before) {
+			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,120 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/millrace-io/millrace/broker/produce"
+)
+
+const (
+	reserveFile = "RESERVE"
+	// spaceEvery is how often free space is measured: at 2 GB/s the guard's
+	// default of 1 GiB is not passed in between.
+	spaceEvery = 250 * time.Millisecond
+)
+
+// space refuses writes while the disk is low, before the log can meet ENOSPC,
+// and holds a reserve that is given back when even that was not enough: the
+// node can then always write what it needs to recover.
+type space struct {
+	dir            string
+	guard, reserve int64
+	log            *slog.Logger
+	refusal        atomic.Pointer[error]
+	free           atomic.Int64
+	held           bool // owned by run
+}
+
+// openSpace allocates the reserve, when there is room for it, and measures.
+func openSpace(dir string, guard, reserve int64, log *slog.Logger) *space {
+	s := &space{dir: dir, guard: guard, reserve: reserve, log: log}
+	s.measure()
+	return s
+}
+
+// Check is nil while writes may be accepted.
+func (s *space) Check() error {
+	if e := s.refusal.Load(); e != nil {
+		return *e
+	}
+	return nil
+}
+
+// Free is the number of bytes that were free when last measured.
+func (s *space) Free() int64 { return s.free.Load() }
+
+func (s *space) run(ctx context.Context) {
+	t := time.NewTicker(spaceEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			s.measure()
+		}
+	}
+}
+
+func (s *space) measure() {
+	var st unix.Statfs_t
+	if err := unix.Statfs(s.dir, &st); err != nil {
+		s.log.Error("free space unknown", "dir", s.dir, "err", err)
+		return
+	}
+	free := int64(st.Bavail) * st.Bsize
+	s.free.Store(free)
+	refused := s.Check() != nil
+	switch {
+	case free < s.guard && !refused:
+		err := fmt.Errorf("%w: %d bytes free in %s, %d are kept free", produce.ErrStorage, free, s.dir, s.guard)
+		s.refusal.Store(&err)
+		s.log.Error("disk low, writes refused", "free_bytes", free, "guard_bytes", s.guard)
+	case free >= s.guard+s.guard/8 && refused: // some slack, or it would flap
+		s.refusal.Store(nil)
+		s.log.Info("disk has space again, writes accepted", "free_bytes", free)
+	}
+	s.keepReserve(free)
+}
+
+// keepReserve gives the reserve back when a stranger has taken what the guard
+// kept, and takes it again once there is room.
+func (s *space) keepReserve(free int64) {
+	path := filepath.Join(s.dir, reserveFile)
+	switch {
+	case free < s.guard/4 && s.held:
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			s.log.Error("reserve not given back", "err", err)
+			return
+		}
+		s.held = false
+		s.log.Error("disk full, reserve given back", "bytes", s.reserve)
+	case !s.held && free > s.guard+s.reserve+s.guard/8:
+		if err := allocate(path, s.reserve); err != nil {
+			s.log.Error("reserve not taken", "err", err)
+			return
+		}
+		s.held = true
+	}
+}
+
+func allocate(path string, bytes int64) (err error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o640)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if err := unix.Fallocate(int(f.Fd()), 0, 0, bytes); err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
+		return fmt.Errorf("allocate %d bytes in %s: %w", bytes, path, err)
+	}
+	return nil
+}
