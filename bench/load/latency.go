@@ -1,0 +1,179 @@
+package load
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// Quantiles are latencies in milliseconds.
+type Quantiles struct {
+	P50, P99, P999, Max float64
+	Count               int
+}
+
+func quantiles(d []time.Duration) Quantiles {
+	if len(d) == 0 {
+		return Quantiles{}
+	}
+	slices.Sort(d)
+	at := func(q float64) float64 {
+		i := min(len(d)-1, int(math.Ceil(q*float64(len(d))))-1)
+		return float64(d[max(i, 0)]) / float64(time.Millisecond)
+	}
+	return Quantiles{P50: at(.5), P99: at(.99), P999: at(.999), Max: at(1), Count: len(d)}
+}
+
+// CreateTopic makes a topic and waits until every partition takes a record.
+func CreateTopic(ctx context.Context, brokers, topic string, partitions int32) error {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	if _, err := kadm.NewClient(cl).CreateTopic(ctx, partitions, 1, nil, topic); err != nil {
+		return fmt.Errorf("create %s: %w", topic, err)
+	}
+	var records []*kgo.Record
+	for p := range partitions {
+		for range 3 {
+			records = append(records, &kgo.Record{Topic: topic, Partition: p, Value: []byte("prime")})
+		}
+	}
+	return cl.ProduceSync(ctx, records...).FirstErr()
+}
+
+// DeleteTopic removes a topic; errors matter only to the disk.
+func DeleteTopic(ctx context.Context, brokers string, topics ...string) error {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers))
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	_, err = kadm.NewClient(cl).DeleteTopics(ctx, topics...)
+	return err
+}
+
+// values gives random, incompressible values; a few are enough, since nothing
+// here compresses.
+func values(size int) [][]byte {
+	vs := make([][]byte, 64)
+	for i := range vs {
+		vs[i] = make([]byte, size)
+		_, _ = rand.Read(vs[i]) // never fails: see crypto/rand
+	}
+	return vs
+}
+
+// Acks says how an open-loop run of produces went.
+type Acks struct {
+	Quantiles
+	Late  float64 // seconds that the last record was sent behind its due time
+	Error error
+}
+
+// AckLatency produces rate records/s of size bytes for the given time, one record
+// per batch, round-robin over partitions, and measures from due to acknowledged.
+func AckLatency(ctx context.Context, brokers, topic string, partitions int32, rate, size int, took time.Duration, value func(i int) []byte) Acks {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0),
+		kgo.ProducerBatchMaxBytes(int32(size+1024)), kgo.ProducerBatchCompression(kgo.NoCompression()),
+		kgo.MaxBufferedRecords(1_000_000))
+	if err != nil {
+		return Acks{Error: err}
+	}
+	defer cl.Close()
+	if value == nil {
+		vs := values(size)
+		value = func(i int) []byte { return vs[i%len(vs)] }
+	}
+	n := int(float64(rate) * took.Seconds())
+	lat := make([]time.Duration, n)
+	var firstErr atomic.Pointer[error]
+	var wg sync.WaitGroup
+	wg.Add(n)
+	begin := time.Now().Add(50 * time.Millisecond)
+	for i := range n {
+		due := begin.Add(time.Duration(float64(i) / float64(rate) * float64(time.Second)))
+		sleepUntil(due)
+		r := &kgo.Record{Topic: topic, Partition: int32(i) % partitions, Value: value(i)}
+		cl.Produce(ctx, r, func(_ *kgo.Record, err error) {
+			lat[i] = time.Since(due)
+			if err != nil {
+				firstErr.CompareAndSwap(nil, &err)
+			}
+			wg.Done()
+		})
+	}
+	late := time.Since(begin.Add(took)).Seconds()
+	wg.Wait()
+	a := Acks{Quantiles: quantiles(lat), Late: late}
+	if e := firstErr.Load(); e != nil {
+		a.Error = *e
+	}
+	return a
+}
+
+// sleepUntil sleeps while it is far away and yields when near: timers are late
+// by more than what is measured.
+func sleepUntil(t time.Time) {
+	for {
+		d := time.Until(t)
+		switch {
+		case d <= 0:
+			return
+		case d > 200*time.Microsecond:
+			time.Sleep(d - 100*time.Microsecond)
+		default:
+			time.Sleep(20 * time.Microsecond)
+		}
+	}
+}
+
+// EndToEnd produces at rate into in and measures until the record is consumed
+// from out (in itself, or a child topic of a script). Records carry their due
+// time; match tells which produced values come out.
+func EndToEnd(ctx context.Context, brokers, in, out string, partitions int32, rate int, took time.Duration, value func(i int) []byte, due func(r *kgo.Record) (time.Time, bool)) (Quantiles, error) {
+	consumer, err := kgo.NewClient(kgo.SeedBrokers(brokers), kgo.ConsumeTopics(out),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtEnd()), kgo.FetchMaxWait(500*time.Millisecond), kgo.FetchMinBytes(1))
+	if err != nil {
+		return Quantiles{}, err
+	}
+	defer consumer.Close()
+	warm, cancelWarm := context.WithTimeout(ctx, 2*time.Second)
+	consumer.PollFetches(warm)
+	cancelWarm()
+
+	var lat []time.Duration
+	done := make(chan struct{})
+	reading, stop := context.WithCancel(ctx)
+	go func() {
+		defer close(done)
+		for reading.Err() == nil {
+			fs := consumer.PollFetches(reading)
+			now := time.Now()
+			fs.EachRecord(func(r *kgo.Record) {
+				if t, ok := due(r); ok {
+					lat = append(lat, now.Sub(t))
+				}
+			})
+		}
+	}()
+	a := AckLatency(ctx, brokers, in, partitions, rate, 1024, took, value)
+	time.Sleep(time.Second) // what is still on its way
+	stop()
+	<-done
+	if len(lat) == 0 {
+		return Quantiles{}, errors.Join(fmt.Errorf("nothing came out of %s", out), a.Error)
+	}
+	return quantiles(lat), a.Error
+}
