@@ -1,0 +1,224 @@
+// Package node runs real brokers as processes for tests: started on free ports
+// and a directory of the test's own, killed and restarted at will, always ended
+// by their id when the test ends.
+package node
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// readyLimit is how long a start may take, recovery included.
+const readyLimit = 60 * time.Second
+
+// Options says how a node is started.
+type Options struct {
+	// Dir is the data directory; empty: the test's own.
+	Dir string
+	// Args are added to `millrace start`.
+	Args []string
+	// Wrap is a command that the broker is run under, as strace.
+	Wrap []string
+	// Sidecar starts one as the broker's child.
+	Sidecar bool
+	// Env is added to the environment.
+	Env []string
+}
+
+// Node is a running broker.
+type Node struct {
+	T       testing.TB
+	O       Options
+	Brokers string // HOST:PORT of the Kafka API
+	Admin   string // HOST:PORT of the admin API
+	Line    string // the ready line
+	LogPath string
+	cmd     *exec.Cmd
+	done    chan struct{}
+	mu      sync.Mutex
+	status  error
+}
+
+// Bin gives the path of a binary that `make build` made.
+func Bin(t testing.TB, name string) string {
+	t.Helper()
+	_, file, _, _ := runtime.Caller(0)
+	p := filepath.Join(filepath.Dir(file), "..", "..", "bin", name)
+	if dir := os.Getenv("MILLRACE_BIN"); dir != "" {
+		p = filepath.Join(dir, name)
+	}
+	if _, err := os.Stat(p); err != nil {
+		t.Fatalf("%s is missing: run `make build` first (%v)", name, err)
+	}
+	return p
+}
+
+// Start starts a broker and waits for its ready line.
+func Start(t testing.TB, o Options) *Node {
+	t.Helper()
+	if o.Dir == "" {
+		o.Dir = t.TempDir()
+	}
+	n := &Node{T: t, O: o, LogPath: filepath.Join(t.TempDir(), "broker.log")}
+	t.Cleanup(n.Kill)
+	n.Restart()
+	return n
+}
+
+// Restart starts the broker again on the same data directory and the same
+// ports; it must have ended.
+func (n *Node) Restart() {
+	n.T.Helper()
+	if err := n.TryRestart(); err != nil {
+		log, _ := os.ReadFile(n.LogPath) // for the message only
+		n.T.Fatalf("start broker: %v\n%s", err, tail(log, 4000))
+	}
+}
+
+func tail(b []byte, n int) []byte { return b[max(0, len(b)-n):] }
+
+func (n *Node) args() []string {
+	kafka, admin := n.Brokers, n.Admin
+	if kafka == "" {
+		kafka, admin = "127.0.0.1:0", "127.0.0.1:0"
+	}
+	sidecar := "off"
+	if n.O.Sidecar {
+		sidecar = "child"
+	}
+	args := append([]string{}, n.O.Wrap...)
+	args = append(args, Bin(n.T, "millrace"), "start", "--data-dir", n.O.Dir, "--mode", "dev", "--node-id", "0",
+		"--kafka-addr", kafka, "--admin-addr", admin, "--rpc-addr", "127.0.0.1:0",
+		"--proxy-addr", "off", "--registry-addr", "off", "--sidecar", sidecar)
+	return append(args, n.O.Args...)
+}
+
+// TryRestart is Restart with an error instead of a failed test.
+func (n *Node) TryRestart() error {
+	args := n.args()
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Env = append(os.Environ(), n.O.Env...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	log, err := os.OpenFile(n.LogPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd.Stderr = log
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	n.cmd, n.done = cmd, make(chan struct{})
+	lines := make(chan string, 1)
+	go func() {
+		s := bufio.NewScanner(out)
+		for s.Scan() {
+			if strings.HasPrefix(s.Text(), "ready ") {
+				lines <- s.Text()
+			}
+		}
+	}()
+	go func(done chan struct{}) {
+		err := cmd.Wait()
+		n.mu.Lock()
+		n.status = err
+		n.mu.Unlock()
+		close(done)
+	}(n.done)
+	select {
+	case n.Line = <-lines:
+	case <-n.done:
+		return fmt.Errorf("it ended before it was ready: %v", n.Status())
+	case <-time.After(readyLimit):
+		n.Kill()
+		return fmt.Errorf("not ready within %s", readyLimit)
+	}
+	for _, f := range strings.Fields(n.Line) {
+		if v, ok := strings.CutPrefix(f, "kafka="); ok {
+			n.Brokers = v
+		}
+		if v, ok := strings.CutPrefix(f, "admin="); ok {
+			n.Admin = v
+		}
+	}
+	return nil
+}
+
+// Status is how the process ended; nil while it runs or when it ended well.
+func (n *Node) Status() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.status
+}
+
+// Pid is the process started; under Wrap that is the wrapper's.
+func (n *Node) Pid() int { return n.cmd.Process.Pid }
+
+// Done is closed when the process has ended.
+func (n *Node) Done() <-chan struct{} { return n.done }
+
+// Signal sends s to the broker's process alone.
+func (n *Node) Signal(s syscall.Signal) { _ = n.cmd.Process.Signal(s) } // it may have ended already
+
+// Kill ends the broker and what it started with SIGKILL, and waits.
+func (n *Node) Kill() {
+	if n.cmd == nil || n.cmd.Process == nil {
+		return
+	}
+	_ = syscall.Kill(-n.cmd.Process.Pid, syscall.SIGKILL) // the group is ours: Setpgid
+	<-n.done
+}
+
+// Stop ends the broker with SIGTERM and waits; it must leave cleanly.
+func (n *Node) Stop() {
+	n.T.Helper()
+	n.Signal(syscall.SIGTERM)
+	select {
+	case <-n.done:
+	case <-time.After(readyLimit):
+		n.Kill()
+		n.T.Fatal("broker did not stop on SIGTERM")
+	}
+	if err := n.Status(); err != nil {
+		log, _ := os.ReadFile(n.LogPath)
+		n.T.Fatalf("broker stopped with %v\n%s", err, tail(log, 4000))
+	}
+}
+
+// Client gives a Kafka client that ends with the test.
+func (n *Node) Client(opts ...kgo.Opt) *kgo.Client {
+	n.T.Helper()
+	cl, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(n.Brokers)}, opts...)...)
+	if err != nil {
+		n.T.Fatal(err)
+	}
+	n.T.Cleanup(cl.Close)
+	return cl
+}
+
+// CLI runs `millrace` against this node and returns its stdout.
+func (n *Node) CLI(args ...string) (string, error) {
+	cmd := exec.Command(Bin(n.T, "millrace"), append(args, "-X", "brokers="+n.Brokers, "-X", "admin.hosts="+n.Admin)...)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return string(out), fmt.Errorf("millrace %s: %w\n%s", strings.Join(args, " "), err, stderr.String())
+	}
+	return string(out), nil
+}
