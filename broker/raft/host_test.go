@@ -1,0 +1,244 @@
+package raft
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/millrace-io/millrace/broker/model"
+)
+
+// counting is a StateMachine that remembers what it was given.
+type counting struct {
+	mu      sync.Mutex
+	entries [][]byte
+	index   uint64
+	durable uint64
+}
+
+func (c *counting) Open(<-chan struct{}) (uint64, error) { return c.durable, nil }
+
+func (c *counting) Apply(entries []Entry) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, e := range entries {
+		if e.Index <= c.index {
+			return fmt.Errorf("entry %d after %d", e.Index, c.index)
+		}
+		c.index = e.Index
+		c.entries = append(c.entries, bytes.Clone(e.Cmd))
+	}
+	return nil
+}
+
+func (c *counting) Sync() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.durable = c.index
+	return nil
+}
+
+func (c *counting) Close() error { return nil }
+
+func (c *counting) seen() [][]byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.entries)
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func openHost(t *testing.T, dir string) *Host {
+	t.Helper()
+	addr := freeAddress(t)
+	h, err := Open(Options{Dir: dir, Node: 0, Listen: addr, Advertise: addr, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+const shard model.ShardID = 100
+
+// awaitLeader reads changes until this node leads the shard.
+func awaitLeader(t *testing.T, h *Host) LeaderChange {
+	t.Helper()
+	for {
+		select {
+		case c := <-h.Changes():
+			if c.Shard == shard && c.Leader == 0 {
+				return c
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("no leader within 10 s")
+		}
+	}
+}
+
+func propose(t *testing.T, h *Host, cmd string) {
+	t.Helper()
+	p, err := h.Propose(shard, []byte(cmd), 5*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Failed(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestRestart proposes, restarts on another address, and finds everything that
+// was not durable replayed, in order, once.
+func TestRestart(t *testing.T) {
+	dir := t.TempDir()
+	h := openHost(t, dir)
+	first := &counting{}
+	if err := h.StartPartition(shard, []model.NodeID{0}, first); err != nil {
+		t.Fatal(err)
+	}
+	was := awaitLeader(t, h)
+	for i := range 5 {
+		propose(t, h, fmt.Sprint("a", i))
+	}
+	if err := first.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		propose(t, h, fmt.Sprint("b", i))
+	}
+	if err := h.Barrier(t.Context(), shard); err != nil {
+		t.Fatal(err)
+	}
+	h.Close()
+
+	h = openHost(t, dir)
+	defer h.Close()
+	second := &counting{durable: first.durable, index: first.durable}
+	if err := h.StartPartition(shard, []model.NodeID{0}, second); err != nil {
+		t.Fatal(err)
+	}
+	now := awaitLeader(t, h)
+	if now.Term <= was.Term {
+		t.Errorf("term %d after %d: it must grow over a restart", now.Term, was.Term)
+	}
+	if err := h.Barrier(t.Context(), shard); err != nil {
+		t.Fatal(err)
+	}
+	want := [][]byte{[]byte("b0"), []byte("b1"), []byte("b2")}
+	if got := second.seen(); !slices.EqualFunc(got, want, bytes.Equal) {
+		t.Errorf("replayed %q, want %q", got, want)
+	}
+}
+
+// TestSnapshot lets the log forget what is durable; a restart begins behind it.
+func TestSnapshot(t *testing.T) {
+	dir := t.TempDir()
+	h := openHost(t, dir)
+	m := &counting{}
+	if err := h.StartPartition(shard, []model.NodeID{0}, m); err != nil {
+		t.Fatal(err)
+	}
+	awaitLeader(t, h)
+	for i := range 20 {
+		propose(t, h, fmt.Sprint(i))
+	}
+	if err := h.Snapshot(t.Context(), shard, m.index); err != nil {
+		t.Fatal(err)
+	}
+	propose(t, h, "after")
+	h.Close()
+	h = openHost(t, dir)
+	defer h.Close()
+	again := &counting{durable: m.durable, index: m.durable}
+	if err := h.StartPartition(shard, []model.NodeID{0}, again); err != nil {
+		t.Fatal(err)
+	}
+	awaitLeader(t, h)
+	if err := h.Barrier(t.Context(), shard); err != nil {
+		t.Fatal(err)
+	}
+	if got := again.seen(); len(got) != 1 || string(got[0]) != "after" {
+		t.Errorf("replayed %q, want only what came after the snapshot", got)
+	}
+}
+
+// TestRefused shows that a proposal to a shard that is not here is surely not
+// written, and that a stopped replica's log can be removed. (It never comes back:
+// shard ids are not reused.)
+func TestRefused(t *testing.T) {
+	h := openHost(t, t.TempDir())
+	defer h.Close()
+	if _, err := h.Propose(77, []byte("x"), time.Second); !errors.Is(err, ErrClosed) {
+		t.Errorf("propose to a strange shard: %v, want ErrClosed", err)
+	}
+	m := &counting{}
+	if err := h.StartPartition(shard, []model.NodeID{0}, m); err != nil {
+		t.Fatal(err)
+	}
+	awaitLeader(t, h)
+	propose(t, h, "x")
+	if err := errors.Join(h.Stop(shard), h.Remove(shard)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Propose(shard, []byte("x"), time.Second); !errors.Is(err, ErrClosed) {
+		t.Errorf("propose to a removed replica: %v, want ErrClosed", err)
+	}
+}
+
+// echo is a ControllerMachine that keeps a list of its commands.
+type echo struct{ all []byte }
+
+func (e *echo) Apply(_ uint64, cmd []byte) []byte {
+	e.all = append(e.all, cmd...)
+	return append([]byte("did "), cmd...)
+}
+func (e *echo) Snapshot() ([]byte, error) { return e.all, nil }
+func (e *echo) Restore(b []byte) error    { e.all = bytes.Clone(b); return nil }
+
+func TestController(t *testing.T) {
+	dir := t.TempDir()
+	h := openHost(t, dir)
+	m := &echo{}
+	if err := h.StartController([]model.NodeID{0}, m); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for range 1200 { // past a snapshot
+		if _, err := h.ProposeController(ctx, []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := h.ProposeController(ctx, []byte("y"))
+	if err != nil || string(got) != "did y" {
+		t.Fatalf("result %q, %v", got, err)
+	}
+	h.Close()
+	h = openHost(t, dir)
+	defer h.Close()
+	again := &echo{}
+	if err := h.StartController([]model.NodeID{0}, again); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.ProposeController(ctx, []byte("z")); err != nil {
+		t.Fatal(err)
+	}
+	if want := 1202; len(again.all) != want {
+		t.Errorf("%d commands after the restart, want %d", len(again.all), want)
+	}
+}
