@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -35,6 +36,8 @@ type Cluster struct {
 	o        Options
 	metadata atomic.Pointer[Metadata]
 	machine  StateMachine
+
+	publishing sync.Mutex // held from reading a Metadata to publishing its successor
 
 	mu       sync.Mutex // guards watchers
 	watchers map[chan struct{}]struct{}
@@ -76,6 +79,18 @@ func (c *Cluster) Watch() (changed <-chan struct{}, cancel func()) {
 	}
 }
 
+// SetController says who leads the controller's shard; raft's events tell.
+func (c *Cluster) SetController(id model.NodeID) {
+	c.publishing.Lock()
+	defer c.publishing.Unlock()
+	m := *c.Metadata()
+	if m.Controller == id {
+		return
+	}
+	m.Controller = id
+	c.publish(&m)
+}
+
 // publish makes m the newest snapshot and ticks every watcher.
 func (c *Cluster) publish(m *Metadata) {
 	c.metadata.Store(m)
@@ -86,5 +101,11 @@ func (c *Cluster) publish(m *Metadata) {
 		case w <- struct{}{}:
 		default:
 		}
+	}
+}
+
+func must(holds bool, format string, args ...any) {
+	if !holds {
+		panic("cluster: broken invariant: " + fmt.Sprintf(format, args...))
 	}
 }

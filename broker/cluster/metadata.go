@@ -44,12 +44,14 @@ type Metadata struct {
 	Cluster          config.Cluster
 	ClusterOverrides map[string]string                  // not to be written
 	NodeOverrides    map[model.NodeID]map[string]string // not to be written
+	Static           map[string]string                  // this node's own cluster settings; overrides win. Not to be written
 	ConfigRevision   uint64
 
-	topics  []*Topic // by name
-	byName  map[string]*Topic
-	byID    map[model.TopicID]*Topic
-	scripts []*controller.Script // by name
+	effective map[string]string // Static, ClusterOverrides, this node's overrides, merged
+	topics    []*Topic          // by name
+	byName    map[string]*Topic
+	byID      map[model.TopicID]*Topic
+	scripts   []*controller.Script // by name
 }
 
 // Topic finds a topic by name.
@@ -89,6 +91,10 @@ func (m *Metadata) Node(id model.NodeID) (Node, bool) {
 	}
 	return m.Nodes[i], true
 }
+
+// Effective gives the cluster settings that hold on this node, without
+// defaults. Not to be written.
+func (m *Metadata) Effective() map[string]string { return m.effective }
 
 // Partition finds a partition's place.
 func (m *Metadata) Partition(id model.PartitionID) (Partition, bool) {

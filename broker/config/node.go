@@ -11,8 +11,7 @@ import (
 // Mode says how careful the defaults are.
 type Mode string
 
-// The modes. Dev accepts what prod warns of or refuses at start: a memory
-// too small, no advertised address, a wildcard listener.
+// The modes; their rows' docs say what they change.
 const (
 	ModeDev  Mode = "dev"
 	ModeProd Mode = "prod"
@@ -25,7 +24,7 @@ type Address struct {
 	Off  bool
 }
 
-// String gives the form that the flag takes.
+// String gives the form that the flag takes; "" for the zero Address.
 func (a Address) String() string {
 	switch {
 	case a.Off:
@@ -36,52 +35,74 @@ func (a Address) String() string {
 	return net.JoinHostPort(a.Host, strconv.Itoa(a.Port))
 }
 
-// SidecarOff and SidecarChild are Node.Sidecar's words; else it is unix:PATH.
+// Node.Sidecar is one of the words, or sidecarUnix and an absolute path.
 const (
 	SidecarOff   = "off"
 	SidecarChild = "child"
+	sidecarUnix  = "unix:"
 )
 
-// Node holds the resolved settings of one node.
+// Node holds one node's resolved settings. Paths are absolute.
 type Node struct {
-	ID      model.NodeID
-	Rack    string
-	DataDir string
-	Mode    Mode
-
-	SMP             int   // cores; 0: what the machine has
-	Memory          int64 // bytes the process may use; 0: what the machine has, less ReserveMemory
-	ReserveMemory   int64 // bytes left to others; < 0: max(1.5 GB, 7 %) as the machine allows
-	Overprovisioned bool  // shares its cores: no pinning, no busy polling
-	Check           bool  // refuse to start on a machine that fails the checks
+	ID              model.NodeID
+	Rack            string
+	DataDir         string
+	Mode            Mode
+	SMP             int   // 0: all cores that the process may use
+	Memory          int64 // bytes; 0: what there is, less ReserveMemory
+	ReserveMemory   int64 // bytes; -1: the larger of 1.5 GiB and 7 % of what there is
+	Overprovisioned bool
+	Check           bool
+	LogLevel        string // debug, info, warn, error
+	LogFormat       string // text, json
 
 	Kafka, RPC, Admin, Proxy, Registry Address
 	AdvertiseKafka, AdvertiseRPC       Address // zero: the address listened on
 
-	Sidecar      string // SidecarChild, SidecarOff or unix:PATH
-	SidecarBin   string // empty: beside the executable, else in PATH
-	SidecarCache string // empty: <data-dir>/sidecar
-	LogLevel     string
-	LogFormat    string
+	Sidecar       string
+	SidecarBin    string // empty: beside the executable, else in PATH
+	SidecarCache  string
+	SidecarMemory int64 // bytes
 
-	Flush           time.Duration // longest that written segments wait for their sync
-	FlushBytes      int64         // unsynced bytes of a partition that start one earlier
-	SnapshotBytes   int64         // log bytes of a partition that make a snapshot due
-	SnapshotEntries int64
-	HousekeepEvery  time.Duration // how often retention and compaction look
-	CacheShare      int           // per cent of memory for recent batches
-	JournalShare    int           // per cent of memory for the Raft log's tables
-	RequestShare    int           // per cent of memory for requests in flight
-	ResponseShare   int           // per cent of memory for responses in flight
+	Flush            time.Duration // longest that written segments wait for their sync
+	FlushBytes       int64         // unsynced bytes of a partition that start it earlier
+	SnapshotBytes    int64         // Raft log bytes of a partition kept beyond its checkpoint
+	SnapshotEntries  int64
+	JournalFileBytes int64
+	HousekeepEvery   time.Duration // how often retention and compaction look
+	LowSpaceGuard    int64         // bytes free below which writes are refused
+	LowSpaceReserve  int64         // bytes of the reserve file
+	ShutdownMax      time.Duration
+
+	CachePercent, JournalPercent, RequestPercent, ResponsePercent int // of memory
 
 	ConnectionsMax          int
 	ConnectionIdle          time.Duration
-	FrameBytesMax           int // of one request
+	FrameBytesMax           int
 	FrameBytesMaxBeforeAuth int
-	LowSpaceGuard           int64 // bytes free below which writes are refused
-	LowSpaceReserve         int64 // bytes of the reserve file
-	ShutdownMax             time.Duration
 
-	Static map[string]string // settings of cluster scope given to this node; overrides of the cluster win
-	Origin map[string]string // per node row: default, file, environment, flag or set
+	Static   map[string]string // settings of cluster scope given to this node; overrides of the cluster win
+	Given    map[string]Given  // every row or cluster setting that is not at its default, by name
+	Warnings []string          // what was odd but not wrong; to be logged once
+}
+
+// Given is where a setting came from and what it said there.
+type Given struct {
+	Value string
+	From  string // mode, file, environment, flag, set
+}
+
+// Describe gives every node setting as it holds.
+func (n *Node) Describe() []Value {
+	given := map[string]string{}
+	for name, g := range n.Given {
+		given[name] = g.Value
+	}
+	var values []Value
+	for _, r := range Rows(ScopeNode) {
+		v := Value{Row: r}
+		v.look(r.Name, Layer{SourceStatic, given})
+		values = append(values, v.ended())
+	}
+	return values
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // Scope says whom a setting belongs to.
@@ -75,13 +76,30 @@ type Row struct {
 	Secret  bool   // its value is never printed
 	Inert   bool   // accepted and shown for compatibility; nothing here depends on it
 	NoFlag  bool   // node scope: only in file, environment and --set
-	Short   string // node scope: how the flag's value is called in help
+	Short   string // node scope: what the flag takes, for help
+	// AutoValue is what "auto" stands for in a node row; nil: auto is no value.
+	AutoValue *int64
 
 	min, max float64
 	limited  [2]bool
-	topic    func(*Topic, string) error
-	cluster  func(*Cluster, string) error
-	node     func(*Node, string) error
+	check    func(value) string // why a value within the limits is refused, or ""
+	topic    func(*Topic, value)
+	cluster  func(*Cluster, value)
+	node     func(*Node, value)
+}
+
+// Auto lets the node choose, where a row allows it.
+const Auto = "auto"
+
+// Flag is a node row's flag without dashes: data_dir is data-dir.
+func (r *Row) Flag() string { return strings.ReplaceAll(r.Name, "_", "-") }
+
+// EnvPrefix begins every environment variable that sets a row.
+const EnvPrefix = "MILLRACE_"
+
+// Env is the environment variable that sets the row at start.
+func (r *Row) Env() string {
+	return EnvPrefix + strings.ToUpper(strings.ReplaceAll(r.Name, ".", "_"))
 }
 
 // Refusals.

@@ -25,20 +25,19 @@ type Topic struct {
 	FlushMessages      int64
 	FlushTime          time.Duration
 
-	MessageBytesMax     int    // of one batch, as stored
-	Compression         string // producer, uncompressed, gzip, snappy, lz4, zstd
-	CompressionLevel    CompressionLevels
-	AppendTime          bool          // message.timestamp.type is LogAppendTime
-	TimestampBeforeMax  time.Duration // how far behind the broker's clock
-	TimestampAfterMax   time.Duration // how far ahead of it
-	MinInsyncReplicas   int
-	UncleanElection     bool
-	DeleteRetention     time.Duration // of tombstones, after compaction
-	CompactionLagMin    time.Duration
-	CompactionLagMax    time.Duration
-	MinCleanableRatio   float64
-	RetainForScripts    bool // keep what a script bound to this topic has not taken
-	ReplicationThrottle [2]string
+	MessageBytesMax    int    // of one batch, as stored
+	Compression        string // producer, uncompressed, gzip, snappy, lz4, zstd
+	CompressionLevel   CompressionLevels
+	AppendTime         bool          // message.timestamp.type is LogAppendTime
+	TimestampBeforeMax time.Duration // how far behind the broker's clock
+	TimestampAfterMax  time.Duration // how far ahead of it
+	MinInsyncReplicas  int
+	UncleanElection    bool
+	DeleteRetention    time.Duration // of tombstones, after compaction
+	CompactionLagMin   time.Duration
+	CompactionLagMax   time.Duration
+	MinCleanableRatio  float64
+	RetainForScripts   bool // keep what a script bound to this topic has not taken
 }
 
 // CompressionLevels are the levels used when the broker itself compresses.
@@ -60,17 +59,16 @@ type Cluster struct {
 	OffsetsSegmentBytes int64
 	OffsetsCommitTime   time.Duration
 
-	GroupRebalanceDelay   time.Duration
-	GroupSessionMin       time.Duration
-	GroupSessionMax       time.Duration
-	GroupMembersMax       int
-	ProducerIDExpiry      time.Duration
-	FetchBytesMax         int
-	FetchSessionsMax      int
-	RetentionCheck        time.Duration
-	CompactionCheck       time.Duration
-	Compaction            bool
-	CreateTopicPolicyName string
+	GroupRebalanceDelay time.Duration
+	GroupSessionMin     time.Duration
+	GroupSessionMax     time.Duration
+	GroupMembersMax     int
+	ProducerIDExpiry    time.Duration
+	FetchBytesMax       int
+	FetchSessionsMax    int
+	RetentionCheck      time.Duration
+	CompactionCheck     time.Duration
+	Compaction          bool
 
 	ScriptMemoryMax      int64 // bytes, of one instance
 	ScriptMemoryTotalMax int64 // bytes, of all instances of one node

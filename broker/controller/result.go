@@ -29,12 +29,15 @@ var (
 )
 
 // codes name the sentinels in results; a code is for ever.
-var codes = map[string]error{
-	"topic_exists": ErrTopicExists, "unknown_topic": ErrUnknownTopic, "topic_name": ErrTopicName,
-	"partitions": ErrInvalidPartitions, "replication": ErrInvalidReplication, "assignment": ErrInvalidAssignment,
-	"internal_topic": ErrInternalTopic, "conflict": ErrConflict, "script": ErrInvalidScript,
-	"unknown_script": ErrUnknownScript, "script_removing": ErrScriptRemoving, "cycle": ErrCycle,
-	"too_many_scripts": ErrTooManyScripts, "node": ErrInvalidNode, "command": ErrCommand,
+var codes = []struct {
+	code string
+	err  error
+}{
+	{"topic_exists", ErrTopicExists}, {"unknown_topic", ErrUnknownTopic}, {"topic_name", ErrTopicName},
+	{"partitions", ErrInvalidPartitions}, {"replication", ErrInvalidReplication}, {"assignment", ErrInvalidAssignment},
+	{"internal_topic", ErrInternalTopic}, {"conflict", ErrConflict}, {"script", ErrInvalidScript},
+	{"unknown_script", ErrUnknownScript}, {"script_removing", ErrScriptRemoving}, {"cycle", ErrCycle},
+	{"too_many_scripts", ErrTooManyScripts}, {"node", ErrInvalidNode}, {"command", ErrCommand},
 }
 
 // Refusal is an error as it travels in a result.
@@ -48,10 +51,24 @@ func (r *Refusal) Error() string { return r.Text }
 
 // Unwrap gives the sentinel, for errors.Is.
 func (r *Refusal) Unwrap() error {
-	if err, ok := codes[r.Code]; ok {
-		return err
+	for _, c := range codes {
+		if c.code == r.Code {
+			return c.err
+		}
 	}
 	return ErrRefused
+}
+
+// refuse builds a refusal of sentinel; the text begins with the sentinel's.
+func refuse(sentinel error, format string, args ...any) *Refusal {
+	r := &Refusal{Text: sentinel.Error() + ": " + fmt.Sprintf(format, args...)}
+	for _, c := range codes {
+		if c.err == sentinel {
+			r.Code = c.code
+		}
+	}
+	must(r.Code != "", "refusal %q has no code", r.Text)
+	return r
 }
 
 // Err gives the refusal as an error, nil for none.

@@ -75,8 +75,9 @@ type Script struct {
 	ByKey        bool             `json:"by_key,omitempty"` // routes by key: an existing output may have any partition count
 	AllowMissing bool             `json:"allow_missing,omitempty"`
 	Paused       bool             `json:"paused,omitempty"`
-	Keep         bool             `json:"keep,omitempty"`   // children keep their source offsets in this activation
-	Starts       []Start          `json:"starts,omitempty"` // resolved; parent partitions not listed start at 0
+	Keep         bool             `json:"keep,omitempty"`   // children keep the source offset they have in an activation of at least KeepFrom
+	KeepFrom     model.Activation `json:"keep_from"`        // the last activation that set offsets; a child older than it takes StartOf instead
+	Starts       []Start          `json:"starts,omitempty"` // resolved, as of KeepFrom; parent partitions not listed start at 0
 	Removing     bool             `json:"removing,omitempty"`
 	Fault        string           `json:"fault,omitempty"` // why it cannot run as bound; cleared by a redeploy, or a resume once it fits again
 	Created      int64            `json:"created"`         // ms

@@ -1,0 +1,111 @@
+package config
+
+import "time"
+
+// clusterRows declares the cluster scope, but for the rows that topic rows
+// fall back to: clusterDefaults makes those.
+func clusterRows() []Row {
+	rows := []Row{
+		{Name: "auto.create.topics.enable", Kind: KindBool, Default: "true",
+			Doc:     "Whether a client's first use of a topic creates it.",
+			cluster: func(c *Cluster, v value) { c.AutoCreateTopics = v.flag }},
+		{Name: "delete.topic.enable", Kind: KindBool, Default: "true",
+			Doc:     "Whether clients may delete topics.",
+			cluster: func(c *Cluster, v value) { c.DeleteTopics = v.flag }},
+		{Name: "num.partitions", Kind: KindInt, Default: "1", Min: "1", Max: "65536",
+			Doc:     "Partitions of a topic that is created without a count.",
+			cluster: func(c *Cluster, v value) { c.Partitions = clampInt32(v.n) }},
+		{Name: "default.replication.factor", Kind: KindInt, Default: "1", Min: "1", Max: "32767",
+			Doc:     "Replicas of a topic that is created without a count.",
+			cluster: func(c *Cluster, v value) { c.Replication = int16(v.n) }},
+		{Name: "millrace.topic.partitions.max", Kind: KindInt, Default: "10000", Min: "1", Max: "65536",
+			Doc:     "Partitions that one topic may have.",
+			cluster: func(c *Cluster, v value) { c.TopicPartitionsMax = clampInt32(v.n) }},
+		{Name: "producer.id.expiration.ms", Kind: KindMillis, Default: "86400000", Min: "1",
+			Doc:     "How long a partition remembers an idle producer's sequences, in milliseconds.",
+			cluster: func(c *Cluster, v value) { c.ProducerIDExpiry = v.millis() }},
+		{Name: "fetch.max.bytes", Kind: KindInt, Default: "57671680", Min: "1024",
+			Doc:     "Most bytes of records in one answer to a fetch. A first batch larger than it is still whole.",
+			cluster: func(c *Cluster, v value) { c.FetchBytesMax = int(v.n) }},
+		{Name: "max.incremental.fetch.session.cache.slots", Kind: KindInt, Default: "1000", Min: "0",
+			Doc:     "Fetch sessions that one node keeps; beyond it a client fetches without one.",
+			cluster: func(c *Cluster, v value) { c.FetchSessionsMax = int(v.n) }},
+		{Name: "log.retention.check.interval.ms", Kind: KindMillis, Default: "300000", Min: "1",
+			Doc:     "How often a leader looks for segments beyond retention, in milliseconds.",
+			cluster: func(c *Cluster, v value) { c.RetentionCheck = v.millis() }},
+		{Name: "log.cleaner.enable", Kind: KindBool, Default: "true",
+			Doc:     "Whether compacted topics are compacted.",
+			cluster: func(c *Cluster, v value) { c.Compaction = v.flag }},
+		{Name: "log.cleaner.backoff.ms", Kind: KindMillis, Default: "15000", Min: "0",
+			Doc:     "How often a node looks for logs to compact, in milliseconds.",
+			cluster: func(c *Cluster, v value) { c.CompactionCheck = v.millis() }},
+	}
+	return append(append(rows, groupRows()...), scriptRows()...)
+}
+
+func groupRows() []Row {
+	return []Row{
+		{Name: "offsets.topic.num.partitions", Kind: KindInt, Default: "16", Min: "1", Max: "10000",
+			Doc:     "Partitions of __consumer_offsets. Read once, when that topic is made.",
+			cluster: func(c *Cluster, v value) { c.OffsetsPartitions = clampInt32(v.n) }},
+		{Name: "offsets.topic.replication.factor", Kind: KindInt, Default: "3", Min: "1", Max: "32767",
+			Doc:     "Replicas of the internal topics, at most one per registered node. Read once, when a topic is made.",
+			cluster: func(c *Cluster, v value) { c.OffsetsReplication = int16(v.n) }},
+		{Name: "offsets.topic.segment.bytes", Kind: KindInt, Default: "104857600", Min: "1024",
+			Doc:     "segment.bytes of __consumer_offsets, when it is made.",
+			cluster: func(c *Cluster, v value) { c.OffsetsSegmentBytes = v.n }},
+		{Name: "offsets.retention.minutes", Kind: KindInt, Default: "10080", Min: "1",
+			Doc:     "How long the offsets of a group without members are kept, in minutes.",
+			cluster: func(c *Cluster, v value) { c.OffsetsRetention = time.Duration(v.n) * time.Minute }},
+		{Name: "offsets.retention.check.interval.ms", Kind: KindMillis, Default: "600000", Min: "1",
+			Doc:     "How often a coordinator looks for offsets to expire, in milliseconds.",
+			cluster: func(c *Cluster, v value) { c.OffsetsExpiryCheck = v.millis() }},
+		{Name: "offset.metadata.max.bytes", Kind: KindInt, Default: "4096", Min: "0",
+			Doc:     "Largest metadata text of a committed offset, in bytes.",
+			cluster: func(c *Cluster, v value) { c.OffsetMetadataBytes = int(v.n) }},
+		{Name: "offsets.commit.timeout.ms", Kind: KindMillis, Default: "5000", Min: "1",
+			Doc:     "How long a commit waits for its write, in milliseconds.",
+			cluster: func(c *Cluster, v value) { c.OffsetsCommitTime = v.millis() }},
+		{Name: "group.initial.rebalance.delay.ms", Kind: KindMillis, Default: "3000", Min: "0",
+			Doc:     "How long the first rebalance of an empty group waits for more members, in milliseconds.",
+			cluster: func(c *Cluster, v value) { c.GroupRebalanceDelay = v.millis() }},
+		{Name: "group.min.session.timeout.ms", Kind: KindMillis, Default: "6000", Min: "1",
+			Doc:     "Least session timeout that a member may ask for, in milliseconds.",
+			cluster: func(c *Cluster, v value) { c.GroupSessionMin = v.millis() }},
+		{Name: "group.max.session.timeout.ms", Kind: KindMillis, Default: "1800000", Min: "1",
+			Doc:     "Longest session timeout that a member may ask for, in milliseconds.",
+			cluster: func(c *Cluster, v value) { c.GroupSessionMax = v.millis() }},
+		{Name: "group.max.size", Kind: KindInt, Default: intMax, Min: "1",
+			Doc:     "Members that a group may have.",
+			cluster: func(c *Cluster, v value) { c.GroupMembersMax = int(v.n) }},
+	}
+}
+
+func scriptRows() []Row {
+	return []Row{
+		{Name: "millrace.scripts.max", Kind: KindInt, Default: "200", Min: "0", Max: "1000",
+			Doc:     "Scripts that may be deployed.",
+			cluster: func(c *Cluster, v value) { c.ScriptsMax = int(v.n) }},
+		{Name: "millrace.script.module.max.bytes", Kind: KindBytes, Default: "33554432", Min: "1024", Max: "33554432",
+			Doc:     "Largest module that may be deployed, in bytes.",
+			cluster: func(c *Cluster, v value) { c.ScriptModuleBytes = v.n }},
+		{Name: "millrace.script.memory.max.bytes", Kind: KindBytes, Default: "268435456", Min: "1048576", Max: "4294967296",
+			Doc:     "Most memory that a manifest may ask for one instance, in bytes.",
+			cluster: func(c *Cluster, v value) { c.ScriptMemoryMax = v.n }},
+		{Name: "millrace.script.memory.total.max.bytes", Kind: KindBytes, Default: "1073741824", Min: "1048576",
+			Doc:     "Memory of all instances of one node together, in bytes; beyond it the newest fiber is parked.",
+			cluster: func(c *Cluster, v value) { c.ScriptMemoryTotalMax = v.n }},
+		{Name: "millrace.script.batch.max.ms", Kind: KindMillis, Default: "10000", Min: "1",
+			Doc:     "Longest time that a manifest may ask for one batch, in milliseconds.",
+			cluster: func(c *Cluster, v value) { c.ScriptBatchTime = v.millis() }},
+		{Name: "millrace.script.sync.budget.max.ms", Kind: KindMillis, Default: "1000", Min: "1",
+			Doc:     "Longest latency budget that a sync script's manifest may ask for, in milliseconds.",
+			cluster: func(c *Cluster, v value) { c.ScriptSyncBudget = v.millis() }},
+		{Name: "millrace.pacemaker.batch.bytes", Kind: KindBytes, Default: "1048576", Min: "1024", Max: "67108864",
+			Doc:     "Bytes of parent records that a fiber hands to its script at once.",
+			cluster: func(c *Cluster, v value) { c.PacemakerBatchBytes = int(v.n) }},
+		{Name: "millrace.pacemaker.commit.interval.ms", Kind: KindMillis, Default: "1000", Min: "100",
+			Doc:     "How often a fiber's progress is written to __pacemaker, in milliseconds. For inspection: children hold the truth.",
+			cluster: func(c *Cluster, v value) { c.PacemakerCommit = v.millis() }},
+	}
+}
