@@ -1,0 +1,92 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+
+	"golang.org/x/sync/semaphore"
+)
+
+// errPressed says that a peer gave way: it stalled while others waited for the
+// bytes it held. The connection is closed.
+var errPressed = errors.New("peer stalled while the node's memory budget was short")
+
+// pool is a budget of bytes shared by all connections. Safe from any goroutine.
+type pool struct {
+	total   int64
+	sem     *semaphore.Weighted
+	used    atomic.Int64
+	waiting atomic.Int32
+}
+
+func newPool(total int64) *pool {
+	return &pool{total: total, sem: semaphore.NewWeighted(total)}
+}
+
+// acquire takes n bytes, waiting in line for them. n above the total takes all.
+func (p *pool) acquire(ctx context.Context, n int64) (int64, error) {
+	n = min(n, p.total)
+	if p.sem.TryAcquire(n) {
+		p.used.Add(n)
+		return n, nil
+	}
+	p.waiting.Add(1)
+	defer p.waiting.Add(-1)
+	if err := p.sem.Acquire(ctx, n); err != nil {
+		return 0, err
+	}
+	p.used.Add(n)
+	return n, nil
+}
+
+func (p *pool) tryAcquire(n int64) bool {
+	if n > p.total || !p.sem.TryAcquire(n) {
+		return false
+	}
+	p.used.Add(n)
+	return true
+}
+
+func (p *pool) release(n int64) {
+	if n > 0 {
+		p.used.Add(-n)
+		p.sem.Release(n)
+	}
+}
+
+// pressed tells whether somebody waits.
+func (p *pool) pressed() bool { return p.waiting.Load() > 0 }
+
+// free is a hint of what is left.
+func (p *pool) free() int64 { return max(0, p.total-p.used.Load()) }
+
+// charge is what one request holds of the request pools until its answer left.
+type charge struct {
+	small, huge   int64
+	pools         *requestPools
+	alreadyClosed bool
+}
+
+// requestPools parts the request budget: frames up to frameSmallBytes share one
+// half, what huge frames have beyond that the other. A huge frame takes its
+// share at once, so that no two can hold half of theirs and wait for ever.
+type requestPools struct{ small, huge *pool }
+
+func newRequestPools(total int64) *requestPools {
+	return &requestPools{small: newPool(total - total/2), huge: newPool(total / 2)}
+}
+
+func (r *requestPools) pressed(c *charge) bool {
+	return c.small > 0 && r.small.pressed() || c.huge > 0 && r.huge.pressed()
+}
+
+// release gives everything back; more than once is harmless.
+func (c *charge) release() {
+	if c == nil || c.alreadyClosed {
+		return
+	}
+	c.alreadyClosed = true
+	c.pools.small.release(c.small)
+	c.pools.huge.release(c.huge)
+}

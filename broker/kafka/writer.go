@@ -1,0 +1,105 @@
+package kafka
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// writer gathers encoded answers and writes them with one system call. Owned by
+// the connection's writer, or by its reader while nothing is queued.
+type writer struct {
+	conn   net.Conn
+	pool   *pool // of the answers it writes
+	bufs   net.Buffers
+	bytes  int
+	broken bool
+}
+
+// errSilent says that a request that is not answered failed: the connection is
+// closed, which is the only way to tell.
+var errSilent = errors.New("produce without acknowledgement failed")
+
+// send gathers and flushes one answer.
+func (w *writer) send(a *answer) error {
+	if err := w.gather(a); err != nil {
+		return err
+	}
+	return w.flush()
+}
+
+// gather waits for an answer and encodes it.
+func (w *writer) gather(a *answer) error {
+	response := a.response
+	if a.pending != nil {
+		var err error
+		if response, err = a.pending.response(); err != nil {
+			return err
+		}
+		a.pending = nil
+	}
+	if w.broken || a.r.silent || response == nil {
+		a.r.size = 0
+		return nil
+	}
+	b := encode(a.r, response)
+	a.response = nil
+	a.r.size = len(b)
+	w.bufs = append(w.bufs, b)
+	w.bytes += len(b)
+	return nil
+}
+
+// encode gives the whole frame of a response.
+func encode(r *request, response kmsg.Response) []byte {
+	b := make([]byte, 8, 64+r.size)
+	binary.BigEndian.PutUint32(b[4:], uint32(r.correlation))
+	if response.IsFlexible() && response.Key() != keyAPIVersions { // its clients do not know yet what is spoken
+		b = append(b, 0)
+	}
+	b = response.AppendTo(b)
+	binary.BigEndian.PutUint32(b, uint32(len(b)-4))
+	return b
+}
+
+// flush writes what was gathered, giving up on a reader that takes nothing for
+// stallMax, or sooner when others wait for its bytes.
+func (w *writer) flush() error {
+	bufs := w.bufs
+	w.bufs, w.bytes = nil, 0
+	if w.broken || len(bufs) == 0 {
+		return nil
+	}
+	progress := time.Now()
+	for len(bufs) > 0 {
+		if err := w.conn.SetWriteDeadline(time.Now().Add(stallPoll)); err != nil {
+			return err
+		}
+		n, err := bufs.WriteTo(w.conn)
+		if n > 0 {
+			progress = time.Now()
+		}
+		switch {
+		case err == nil:
+			return nil
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			return err
+		case w.pool.pressed() && time.Since(progress) > stallMaxPressed:
+			return errPressed
+		case time.Since(progress) > stallMax:
+			return fmt.Errorf("write answer: %w", errStalled)
+		}
+	}
+	return nil
+}
+
+// isReset tells a peer that vanished.
+func isReset(err error) bool {
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
