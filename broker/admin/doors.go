@@ -1,0 +1,50 @@
+package admin
+
+import (
+	"context"
+
+	"github.com/millrace-io/millrace/broker/admin/api"
+)
+
+// Cluster answers from the metadata snapshot and what nodes report.
+type Cluster interface {
+	Info(ctx context.Context) (api.ClusterInfo, error)
+	Health(ctx context.Context) (api.Health, error)
+	// Partitions lists those of one topic, or of all topics when topic is
+	// empty, sorted by topic and index. An unknown topic is api.ErrNotFound.
+	Partitions(ctx context.Context, topic string, internal bool) ([]api.PartitionInfo, error)
+}
+
+// Node answers for this broker alone.
+type Node interface {
+	Node(ctx context.Context) (api.Node, error)
+	Ready() api.Ready // never blocks
+}
+
+// Configs reads and changes the cluster's settings.
+type Configs interface {
+	Schema() []api.ConfigRow // sorted by name
+	// Values holds every setting once, sorted by name, secrets without value.
+	Values(ctx context.Context) ([]api.ConfigValue, error)
+	// Change is all or nothing; a bad name or value is api.ErrInvalid, with
+	// every complaint in the text.
+	Change(ctx context.Context, change api.ConfigChange) (api.ConfigChanged, error)
+	Status(ctx context.Context) ([]api.ConfigStatus, error)
+}
+
+// Scripts deploys, steers and describes scripts. A name that is not deployed
+// is api.ErrNotFound.
+type Scripts interface {
+	Deploy(ctx context.Context, ask api.DeployAsk) (api.DeployAnswer, error)
+	// Remove returns when all children have taken the removal.
+	Remove(ctx context.Context, name string) error
+	Pause(ctx context.Context, name string) error
+	Resume(ctx context.Context, name string) error
+	Seek(ctx context.Context, ask api.SeekAsk) (api.SeekAnswer, error)
+	// List is sorted by name.
+	List(ctx context.Context) ([]api.ScriptStatus, error)
+	Describe(ctx context.Context, name string) (api.ScriptStatus, error)
+	// Logs calls emit for each line, oldest first, until there is no more (or,
+	// with Follow, until ctx ends) or emit returns an error, which it returns.
+	Logs(ctx context.Context, ask api.LogsAsk, emit func(api.LogLine) error) error
+}
