@@ -5,14 +5,13 @@ import (
 	"io"
 
 	sm "github.com/lni/dragonboat/v4/statemachine"
+
+	"github.com/millrace-io/millrace/broker/partition"
 )
 
 // Entry is a committed command with its place in the Raft log. Cmd is shared
 // with the log and the transport: nobody writes to it.
-type Entry struct {
-	Index uint64
-	Cmd   []byte
-}
+type Entry = partition.Entry
 
 // StateMachine is a partition's replica as raft sees it. Any error it returns
 // ends the process.

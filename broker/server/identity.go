@@ -74,7 +74,17 @@ func writeIdentity(dataDir string, id identity) (identity, error) {
 	if err != nil {
 		return identity{}, err
 	}
-	if err := disk.WriteFile(disk.OS(), filepath.Join(dataDir, identityFile), append(b, '\n')); err != nil {
+	fs, path := disk.OS{}, filepath.Join(dataDir, identityFile)
+	f, err := fs.Create(path + ".new")
+	if err != nil {
+		return identity{}, fmt.Errorf("write identity: %w", err)
+	}
+	_, err = f.Write(append(b, '\n'))
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = errors.Join(fs.Rename(path+".new", path), fs.SyncDir(dataDir))
+	}
+	if err != nil {
 		return identity{}, fmt.Errorf("write identity: %w", err)
 	}
 	return id, nil
