@@ -1,0 +1,69 @@
+package pacemaker
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/millrace-io/millrace/broker/fetch"
+	"github.com/millrace-io/millrace/broker/model"
+	"github.com/millrace-io/millrace/broker/partition"
+	"github.com/millrace-io/millrace/plugins/async"
+)
+
+// Reader is what fibers ask of broker/fetch.
+type Reader interface {
+	Fetch(ctx context.Context, ask fetch.Ask) []fetch.PartitionAnswer
+	ListOffset(ctx context.Context, ask fetch.ListAsk) (fetch.ListAnswer, error)
+}
+
+// Children is what fibers ask of broker/produce: the compare-and-set appends.
+type Children interface {
+	AppendSource(ctx context.Context, id model.PartitionID, src partition.Source, batches [][]byte) (partition.SourceState, error)
+	Activate(ctx context.Context, id model.PartitionID, a partition.Activate) (partition.SourceState, error)
+	Source(ctx context.Context, id model.PartitionID, key model.SourceKey) (partition.SourceState, error)
+}
+
+// View gives the async scripts as the cluster's metadata has them.
+type View interface {
+	// Specs gives those that shall run, removed ones left out.
+	Specs() []*Spec
+	// Watch ticks after each change; ticks that nobody took yet are one.
+	Watch() (changed <-chan struct{}, cancel func())
+}
+
+// Plans remembers what each activation of a script was: a fiber that finds
+// children under an older one has to finish it as it was begun.
+type Plans interface {
+	// Remember stores s unless its activation is known, and gives what is known.
+	Remember(ctx context.Context, s *Spec) (*Spec, error)
+	// Recall gives ErrNoPlan for an activation that nobody remembered.
+	Recall(ctx context.Context, script model.ScriptID, a model.Activation) (*Spec, error)
+}
+
+// ErrNoPlan says that nothing is known of an activation. What it left behind
+// cannot be finished.
+var ErrNoPlan = errors.New("the activation is not remembered")
+
+// Journal takes the records of __pacemaker. A nil value is a tombstone.
+type Journal interface {
+	Put(ctx context.Context, records []JournalRecord) error
+}
+
+// JournalRecord is a record of __pacemaker.
+type JournalRecord struct{ Key, Value []byte }
+
+// Options wires a Pacemaker.
+type Options struct {
+	Node     model.NodeID
+	Reader   Reader
+	Children Children
+	Sidecar  async.Opener // fails with control.ErrDown while there is none
+	Nudge    <-chan struct{}
+	View     View
+	Plans    Plans
+	Journal  Journal          // nil: nothing is written for inspection
+	Now      func() time.Time // nil: time.Now
+	Log      *slog.Logger     // nil: slog.Default
+}

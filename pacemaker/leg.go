@@ -1,0 +1,163 @@
+package pacemaker
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/millrace-io/millrace/broker/model"
+	"github.com/millrace-io/millrace/broker/partition"
+)
+
+// leg is a stretch of the parent that is taken by some children: the main leg
+// by all of them and without an end, others by laggards alone, up to where the
+// next child stands.
+type leg struct {
+	f       *fiber
+	plan    *Spec
+	from    model.Offset
+	until   model.Offset
+	main    bool
+	targets []*child // stand at from; dlq among them on the main leg only
+	all     []child
+	// decided says that another child has taken this stretch: records in failed
+	// failed then, and no other may fail now.
+	decided bool
+	failed  []model.Offset // ascending
+
+	pos model.Offset // taken by all targets, but for empty ends not yet told them
+}
+
+// nextLeg says what the children have to be given next. A nil leg says that
+// something was repaired: ask them again.
+func (f *fiber) nextLeg(ctx context.Context, plan *Spec, children []child) (*leg, error) {
+	low, high, dead := model.OffsetMax, model.NoOffset, (*child)(nil)
+	for i := range children {
+		if c := &children[i]; c.dlq {
+			dead = c
+		} else {
+			low, high = min(low, c.at), max(high, c.at)
+		}
+	}
+	if high == model.NoOffset { // of the old children only dead letters are left
+		return &leg{main: true}, nil
+	}
+	if dead != nil && dead.at < high {
+		// Nothing failed before high, or the dead letters would have come first.
+		return nil, f.advance(ctx, plan, dead, high)
+	}
+	l := &leg{f: f, plan: plan, from: low, pos: low, until: model.OffsetMax, all: children}
+	for i := range children {
+		if c := &children[i]; c.at > low {
+			l.until = min(l.until, c.at)
+		}
+	}
+	l.main = l.until == model.OffsetMax
+	l.decided = !l.main
+	for i := range children {
+		if c := &children[i]; c.at == low && (!c.dlq || l.main) {
+			l.targets = append(l.targets, c)
+		}
+	}
+	if l.main {
+		return l, nil
+	}
+	var err error
+	l.failed, err = f.failedBefore(ctx, plan, children, l)
+	return l, err
+}
+
+// failedBefore gives the records of l's stretch that failed when another child
+// took it: as the dead letters tell, or the verdicts in the children's logs.
+func (f *fiber) failedBefore(ctx context.Context, plan *Spec, children []child, l *leg) ([]model.Offset, error) {
+	var failed []model.Offset
+	for i := range children {
+		c := &children[i]
+		for _, v := range c.verdicts {
+			if c.at > l.from && v >= l.from && v < l.until {
+				failed = append(failed, v)
+			}
+		}
+		if c.dlq && c.at > l.from {
+			more, err := f.deadLetters(ctx, plan, c, l.from, l.until)
+			if err != nil {
+				return nil, fmt.Errorf("read what failed in [%d, %d): %w", l.from, l.until, err)
+			}
+			failed = append(failed, more...)
+		}
+	}
+	slices.Sort(failed)
+	return slices.Compact(failed), nil
+}
+
+// advance tells one child that nothing comes for it before to.
+func (f *fiber) advance(ctx context.Context, plan *Spec, c *child, to model.Offset) error {
+	src := partition.Source{Key: f.key, Activation: plan.Activation, From: c.at, To: to}
+	if _, err := f.o.Children.AppendSource(ctx, c.id, src, nil); err != nil {
+		return fmt.Errorf("advance %s-%d from %d to %d: %w", c.topic, c.id.Index, c.at, to, err)
+	}
+	return nil
+}
+
+// deadOf gives the dead letter child if the leg writes it.
+func (l *leg) deadOf() *child {
+	i := slices.IndexFunc(l.targets, func(c *child) bool { return c.dlq })
+	if i < 0 {
+		return nil
+	}
+	return l.targets[i]
+}
+
+// childIndex finds where an output's partition is among all children; false if
+// it is none of them.
+func (l *leg) childIndex(output int, index int32) (int, bool) {
+	return slices.BinarySearchFunc(l.all, output, func(c child, o int) int {
+		return cmp.Or(cmp.Compare(c.output, o), cmp.Compare(c.id.Index, index))
+	})
+}
+
+// Three stages work on a leg at one time: while one range is appended the next
+// is transformed and the one after is read. Each channel holds one more.
+const stageDepth = 1
+
+// run works until the leg's end, until spec is no longer the newest, or until
+// something fails. Whatever the targets have been told is in their logs.
+func (l *leg) run(ctx context.Context, spec *Spec) error {
+	if err := l.f.openGuest(ctx, l.plan); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	reading, stop := context.WithCancel(ctx)
+	var stages sync.WaitGroup
+	defer stages.Wait()
+	defer cancel()
+	defer stop()
+
+	ranges, pieces := make(chan span, stageDepth), make(chan piece, stageDepth)
+	stages.Add(2)
+	go func() {
+		defer stages.Done()
+		defer close(ranges)
+		l.read(reading, ranges)
+	}()
+	go func() {
+		defer stages.Done()
+		defer close(pieces)
+		l.transformAll(ctx, ranges, pieces)
+	}()
+	return l.appendAll(ctx, spec, stop, pieces)
+}
+
+// guestError marks an error after which the guest's stream is good for nothing.
+type guestError struct{ error }
+
+// Unwrap gives the cause.
+func (e guestError) Unwrap() error { return e.error }
+
+func guestLost(err error) bool {
+	var g guestError
+	return errors.As(err, &g)
+}
