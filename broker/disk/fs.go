@@ -48,7 +48,7 @@ type Info struct {
 	Dir  bool
 }
 
-// File is an open file. ReadAt may be called from any goroutine at any time; the
+// File is an open file. ReadAt, Size and Sync may be called from any goroutine at any time; the
 // other methods have one caller at a time.
 type File interface {
 	io.ReaderAt

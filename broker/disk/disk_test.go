@@ -1,0 +1,195 @@
+package disk
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	iofs "io/fs"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestContract runs the same story on every implementation.
+func TestContract(t *testing.T) {
+	kinds := map[string]func(t *testing.T) (FS, string){
+		"os":       func(t *testing.T) (FS, string) { return OS{}, t.TempDir() },
+		"memory":   func(*testing.T) (FS, string) { return NewMemory(), "/" },
+		"crashing": func(*testing.T) (FS, string) { return NewCrashing(), "/" },
+		"faulty":   func(*testing.T) (FS, string) { return NewFaulty(NewMemory()), "/" },
+	}
+	for name, make := range kinds {
+		t.Run(name, func(t *testing.T) {
+			fs, root := make(t)
+			testContract(t, fs, filepath.Join(root, "a", "b"))
+		})
+	}
+}
+
+func must[T any](t *testing.T) func(v T, err error) T {
+	return func(v T, err error) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func testContract(t *testing.T, fs FS, dir string) {
+	if _, err := fs.Open(dir + "/x"); !errors.Is(err, iofs.ErrNotExist) {
+		t.Fatalf("open of nothing: %v", err)
+	}
+	check(t, fs.MkdirAll(dir))
+	check(t, fs.MkdirAll(dir))
+	f := must[File](t)(fs.Create(dir + "/x"))
+	must[int](t)(f.Write([]byte("hello")))
+	must[int](t)(f.WriteAt([]byte("J"), 0))
+	must[int](t)(f.Write([]byte(" world")))
+	check(t, f.Sync())
+	check(t, f.Truncate(8))
+	must[int](t)(f.Write([]byte("!")))
+	check(t, f.Preallocate(1<<16))
+	if size := must[int64](t)(f.Size()); size != 9 {
+		t.Fatalf("size %d, want 9", size)
+	}
+	check(t, f.Close())
+	check(t, fs.Rename(dir+"/x", dir+"/y"))
+	check(t, fs.SyncDir(dir))
+	if b := must[[]byte](t)(ReadFile(fs, dir+"/y", 100)); string(b) != "Jello wo!" {
+		t.Fatalf("read %q", b)
+	}
+	if _, err := ReadFile(fs, dir+"/y", 3); err == nil {
+		t.Fatal("a file beyond the limit was read")
+	}
+	f = must[File](t)(fs.OpenAppend(dir + "/y"))
+	must[int](t)(f.Write([]byte("?")))
+	if n, err := f.ReadAt(make([]byte, 10), 5); n != 5 || err != io.EOF {
+		t.Fatalf("read at the end: %d, %v", n, err)
+	}
+	check(t, f.Close())
+	if names := must[[]string](t)(fs.List(dir)); len(names) != 1 || names[0] != "y" {
+		t.Fatalf("list %v", names)
+	}
+	if info := must[Info](t)(fs.Stat(dir + "/y")); info.Size != 10 || info.Dir {
+		t.Fatalf("stat %+v", info)
+	}
+	lock := must[io.Closer](t)(fs.Lock(dir + "/lock"))
+	if _, err := fs.Lock(dir + "/lock"); !errors.Is(err, ErrLocked) {
+		t.Fatalf("second lock: %v", err)
+	}
+	check(t, lock.Close())
+	check(t, must[io.Closer](t)(fs.Lock(dir+"/lock")).Close())
+	if free := must[int64](t)(fs.Free(dir)); free <= 0 {
+		t.Fatalf("free %d", free)
+	}
+	if err := fs.Remove(dir); err == nil {
+		t.Fatal("removed a directory that is not empty")
+	}
+	check(t, RemoveAll(fs, dir))
+	check(t, RemoveAll(fs, dir))
+	if _, err := fs.Stat(dir); !errors.Is(err, iofs.ErrNotExist) {
+		t.Fatalf("stat of nothing: %v", err)
+	}
+}
+
+// TestSyncedSurvives tries that what was synced is there under every seed, and
+// that what was not is sometimes lost and sometimes torn.
+func TestSyncedSurvives(t *testing.T) {
+	c := NewCrashing()
+	check(t, c.MkdirAll("/d"))
+	f := must[File](t)(c.Create("/d/kept"))
+	must[int](t)(f.Write(bytes.Repeat([]byte("a"), 2000)))
+	check(t, f.Sync())
+	check(t, c.SyncDir("/d"))
+	must[int](t)(f.Write(bytes.Repeat([]byte("b"), 2000)))
+	must[File](t)(c.Create("/d/unsynced"))
+	sizes, names, torn := map[int]bool{}, map[int]bool{}, false
+	for seed := range uint64(200) {
+		after := c.Crash(seed)
+		b := must[[]byte](t)(ReadFile(after, "/d/kept", 1<<20))
+		if !bytes.HasPrefix(b, bytes.Repeat([]byte("a"), 2000)) {
+			t.Fatalf("seed %d: synced bytes are lost", seed)
+		}
+		sizes[len(b)] = true
+		torn = torn || bytes.IndexByte(b, 0) >= 0
+		names[len(must[[]string](t)(after.List("/d")))] = true
+	}
+	if len(sizes) < 5 || !torn || len(names) != 2 {
+		t.Fatalf("a crash is too kind: sizes %d, torn %v, names %v", len(sizes), torn, names)
+	}
+}
+
+// TestRenameIsAtomic tries that the old or the new content has the name, whole.
+func TestRenameIsAtomic(t *testing.T) {
+	c := NewCrashing()
+	write := func(name, s string) {
+		f := must[File](t)(c.Create(name))
+		must[int](t)(f.Write([]byte(s)))
+		check(t, f.Sync())
+		check(t, f.Close())
+	}
+	write("/v", "old")
+	check(t, c.SyncDir("/"))
+	write("/v.new", "new")
+	check(t, c.Rename("/v.new", "/v"))
+	seen := map[string]bool{}
+	for seed := range uint64(100) {
+		seen[string(must[[]byte](t)(ReadFile(c.Crash(seed), "/v", 10)))] = true
+	}
+	if len(seen) != 2 || !seen["old"] || !seen["new"] {
+		t.Fatalf("saw %v", seen)
+	}
+}
+
+func TestStopAt(t *testing.T) {
+	c := NewCrashing()
+	f := must[File](t)(c.Create("/f"))
+	c.StopAt(2)
+	must[int](t)(f.Write([]byte("a")))
+	if err := f.Sync(); !errors.Is(err, ErrPowerCut) {
+		t.Fatalf("sync at the stop: %v", err)
+	}
+	if _, err := f.Write([]byte("b")); !errors.Is(err, ErrPowerCut) || !c.Stopped() {
+		t.Fatalf("write after the stop: %v", err)
+	}
+	for seed := range uint64(50) {
+		if b, err := ReadFile(c.Crash(seed), "/f", 10); err == nil && bytes.Contains(b, []byte("b")) {
+			t.Fatal("a write after the stop was found")
+		}
+	}
+}
+
+func TestFaults(t *testing.T) {
+	f := NewFaulty(NewMemory())
+	file := must[File](t)(f.Create("/f"))
+	f.Inject(Fault{Op: OpWrite, Path: "f", Err: unix.ENOSPC, Skip: 1, Times: 1, Partial: 2})
+	must[int](t)(file.Write([]byte("one")))
+	if n, err := file.Write([]byte("two")); n != 2 || !errors.Is(err, unix.ENOSPC) {
+		t.Fatalf("%d, %v", n, err)
+	}
+	must[int](t)(file.Write([]byte("three")))
+	f.Inject(Fault{Op: OpSync, Err: unix.EIO})
+	if err := file.Sync(); !errors.Is(err, unix.EIO) {
+		t.Fatal(err)
+	}
+	f.Heal()
+	f.Inject(Fault{Op: OpRead, At: 1, Mask: 1})
+	if b := must[[]byte](t)(ReadFile(f, "/f", 100)); string(b) != "ooetwthree" {
+		t.Fatalf("%q", b)
+	}
+	m := NewMemory()
+	m.SetCapacity(4)
+	full := must[File](t)(m.Create("/f"))
+	if _, err := full.Write([]byte("12345")); !errors.Is(err, unix.ENOSPC) {
+		t.Fatal(err)
+	}
+}
