@@ -118,3 +118,6 @@ func (h *Handle) Sync() error {
 
 // Close is raft's last call; the loop keeps the partition until Drop or Close.
 func (h *Handle) Close() error { return nil }
+
+// Core is the loop that owns the partition.
+func (h *Handle) Core() model.CoreID { return h.core.id }

@@ -1,0 +1,134 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/millrace-io/millrace/broker/admin/api"
+	"github.com/millrace-io/millrace/broker/cluster"
+	"github.com/millrace-io/millrace/broker/core"
+	"github.com/millrace-io/millrace/broker/fetch"
+	"github.com/millrace-io/millrace/broker/model"
+)
+
+// clusterView answers the admin API's questions about the whole cluster.
+type clusterView struct {
+	node    model.NodeID
+	cluster *cluster.Cluster
+	cores   *core.Set
+	fetch   *fetch.Service
+	space   *space
+	faults  func() map[model.PartitionID]error
+	sidecar func() api.Sidecar
+	stopped func() []string // scripts that stopped by their policy
+}
+
+// Info implements admin.Cluster.
+func (v *clusterView) Info(context.Context) (api.ClusterInfo, error) {
+	m := v.cluster.Metadata()
+	info := api.ClusterInfo{
+		ID: m.ClusterID, Version: m.Version, Controller: m.Controller,
+		Topics: len(m.Topics()), Scripts: len(m.Scripts()),
+	}
+	for _, n := range m.Nodes {
+		info.Nodes = append(info.Nodes, nodeInfo(m, n))
+	}
+	for _, t := range m.Topics() {
+		info.Partitions += len(t.Partitions)
+	}
+	return info, nil
+}
+
+func nodeInfo(m *cluster.Metadata, n cluster.Node) api.NodeInfo {
+	return api.NodeInfo{
+		ID: n.ID, Host: n.Host, Port: n.Port, Rack: n.Rack, Admin: n.Admin,
+		Controller: n.ID == m.Controller, Alive: true,
+	}
+}
+
+// Health implements admin.Cluster.
+func (v *clusterView) Health(context.Context) (api.Health, error) {
+	m := v.cluster.Metadata()
+	h := api.Health{
+		Controller: m.Controller, Sidecar: v.sidecar().State, LowSpace: v.space.Check() != nil,
+		NodesDown: []model.NodeID{}, Leaderless: []api.TopicPartition{}, UnderReplicated: []api.TopicPartition{},
+		Damaged: []api.TopicPartition{}, ScriptsStopped: append([]string{}, v.stopped()...), Problems: []string{},
+	}
+	for _, n := range m.Nodes {
+		h.Nodes = append(h.Nodes, n.ID)
+	}
+	faults := v.faults()
+	for _, t := range m.Topics() {
+		for _, p := range t.Partitions {
+			id := t.PartitionID(p.Index)
+			if leader, _ := v.cluster.Leader(id); leader == model.NoNode {
+				h.Leaderless = append(h.Leaderless, api.TopicPartition{Topic: t.Name, Partition: p.Index})
+			}
+			if err := faults[id]; err != nil {
+				h.Damaged = append(h.Damaged, api.TopicPartition{Topic: t.Name, Partition: p.Index})
+				h.Problems = append(h.Problems, fmt.Sprintf("%s-%d was not started: %v", t.Name, p.Index, err))
+			}
+		}
+	}
+	h.Problems = append(h.Problems, v.problems(h)...)
+	h.Healthy = len(h.Problems) == 0
+	return h, nil
+}
+
+func (v *clusterView) problems(h api.Health) (problems []string) {
+	if h.Controller == model.NoNode {
+		problems = append(problems, "the controller has no leader: topics and scripts cannot be changed; wait for an election")
+	}
+	if n := len(h.Leaderless); n > 0 {
+		problems = append(problems, fmt.Sprintf("%d partitions have no leader: see /v1/partitions", n))
+	}
+	if h.LowSpace {
+		problems = append(problems, "the disk is low on space and writes are refused: free space or delete topics")
+	}
+	if h.Sidecar == "down" {
+		problems = append(problems, "the sidecar is down: scripts do not run; see the broker's log")
+	}
+	if len(h.ScriptsStopped) > 0 {
+		problems = append(problems, fmt.Sprintf("scripts stopped by their error policy: %s; see `millrace wasm describe`", strings.Join(h.ScriptsStopped, ", ")))
+	}
+	return problems
+}
+
+// Partitions implements admin.Cluster.
+func (v *clusterView) Partitions(ctx context.Context, topic string, internal bool) ([]api.PartitionInfo, error) {
+	m := v.cluster.Metadata()
+	if _, ok := m.Topic(topic); topic != "" && !ok {
+		return nil, fmt.Errorf("topic %q: %w", topic, api.ErrNotFound)
+	}
+	var infos []api.PartitionInfo
+	for _, t := range m.Topics() {
+		if topic == "" && t.Internal && !internal || topic != "" && t.Name != topic {
+			continue
+		}
+		for _, p := range t.Partitions {
+			infos = append(infos, v.partition(ctx, t, p))
+		}
+	}
+	return infos, nil
+}
+
+func (v *clusterView) partition(ctx context.Context, t *cluster.Topic, p cluster.Partition) api.PartitionInfo {
+	id := t.PartitionID(p.Index)
+	leader, epoch := v.cluster.Leader(id)
+	info := api.PartitionInfo{
+		Topic: t.Name, TopicID: t.ID, Partition: p.Index, Internal: t.Internal, Shard: p.Shard, Core: -1,
+		Leader: leader, Epoch: epoch, Replicas: p.Replicas,
+		LogStart: model.NoOffset, HighWatermark: model.NoOffset, LSO: model.NoOffset,
+	}
+	st, err := v.fetch.Describe(ctx, id)
+	if err != nil {
+		return info // no replica here: what it would know stays -1
+	}
+	if h, ok := v.cores.Handle(id); ok {
+		info.Core = h.Core()
+	}
+	info.LogStart, info.HighWatermark, info.LSO = st.LogStart, st.HighWatermark, st.LSO
+	info.SizeBytes, info.Segments = st.Bytes, st.Segments
+	return info
+}

@@ -1,0 +1,155 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/millrace-io/millrace/broker/admin/api"
+	"github.com/millrace-io/millrace/broker/cluster"
+	"github.com/millrace-io/millrace/broker/config"
+	"github.com/millrace-io/millrace/broker/model"
+)
+
+// configView reads and changes the cluster's settings for the admin API.
+type configView struct {
+	node    model.NodeID
+	cluster *cluster.Cluster
+}
+
+// Schema implements admin.Configs.
+func (v configView) Schema() []api.ConfigRow {
+	var rows []api.ConfigRow
+	for _, r := range config.Rows(config.ScopeCluster) {
+		rows = append(rows, api.ConfigRow{
+			Name: r.Name, Type: configType(r.Kind), Unit: configUnit(r.Kind), Default: r.Show(r.Default), Doc: r.Doc,
+			Min: r.Min, Max: r.Max, Values: r.Values, NeedsRestart: r.Restart, Secret: r.Secret,
+		})
+	}
+	return rows
+}
+
+func configType(k config.Kind) string {
+	switch k {
+	case config.KindBool:
+		return "boolean"
+	case config.KindInt, config.KindLong:
+		return "integer"
+	case config.KindDouble:
+		return "number"
+	case config.KindMillis:
+		return "duration"
+	case config.KindBytes:
+		return "bytes"
+	case config.KindList:
+		return "list"
+	}
+	return "string"
+}
+
+func configUnit(k config.Kind) string {
+	switch k {
+	case config.KindMillis:
+		return "ms"
+	case config.KindBytes:
+		return "bytes"
+	}
+	return ""
+}
+
+// Values implements admin.Configs.
+func (v configView) Values(context.Context) ([]api.ConfigValue, error) {
+	var values []api.ConfigValue
+	for _, d := range v.cluster.Metadata().DescribeCluster(v.node) {
+		source := "cluster"
+		if d.Source == config.SourceDefault {
+			source = "default"
+		}
+		values = append(values, api.ConfigValue{Name: d.Row.Name, Value: d.Row.Show(d.Value), Source: source})
+	}
+	return values, nil
+}
+
+// Change implements admin.Configs: all or nothing.
+func (v configView) Change(ctx context.Context, change api.ConfigChange) (api.ConfigChanged, error) {
+	var ops []cluster.ConfigOp
+	var complaints []error
+	for name, value := range change.Set {
+		complaints = append(complaints, config.CheckCluster(name, value))
+		ops = append(ops, cluster.ConfigOp{Name: name, Kind: cluster.OpSet, Value: value})
+	}
+	for _, name := range change.Remove {
+		_, err := config.Lookup(config.ScopeCluster, name)
+		complaints = append(complaints, err)
+		ops = append(ops, cluster.ConfigOp{Name: name, Kind: cluster.OpDelete})
+	}
+	if err := errors.Join(complaints...); err != nil {
+		return api.ConfigChanged{}, fmt.Errorf("%w: %w", api.ErrInvalid, err)
+	}
+	slices.SortFunc(ops, func(a, b cluster.ConfigOp) int { return compareText(a.Name, b.Name) })
+	before := v.settings()
+	if err := v.cluster.AlterClusterConfigs(ctx, model.NoNode, ops, change.DryRun); err != nil {
+		return api.ConfigChanged{}, fmt.Errorf("change cluster settings: %w", adminError(err))
+	}
+	changed := api.ConfigChanged{Version: v.cluster.Metadata().Version, Changed: []string{}, NeedsRestart: []string{}}
+	after := v.settings()
+	for _, r := range config.Rows(config.ScopeCluster) {
+		if before[r.Name] == after[r.Name] {
+			continue
+		}
+		changed.Changed = append(changed.Changed, r.Name)
+		if r.Restart {
+			changed.NeedsRestart = append(changed.NeedsRestart, r.Name)
+		}
+	}
+	return changed, nil
+}
+
+func (v configView) settings() map[string]string {
+	values := map[string]string{}
+	for _, d := range v.cluster.Metadata().DescribeCluster(v.node) {
+		values[d.Row.Name] = d.Value
+	}
+	return values
+}
+
+func compareText(a, b string) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+// Status implements admin.Configs.
+func (v configView) Status(context.Context) ([]api.ConfigStatus, error) {
+	m := v.cluster.Metadata()
+	st := api.ConfigStatus{Node: v.node, Version: m.ConfigRevision, Invalid: []string{}, Unknown: []string{}}
+	for name, value := range m.ClusterOverrides {
+		switch err := config.CheckCluster(name, value); {
+		case errors.Is(err, config.ErrUnknown):
+			st.Unknown = append(st.Unknown, name)
+		case err != nil:
+			st.Invalid = append(st.Invalid, name)
+		}
+	}
+	slices.Sort(st.Unknown)
+	slices.Sort(st.Invalid)
+	return []api.ConfigStatus{st}, nil
+}
+
+// adminError puts a refusal of the rooms below into the admin API's words.
+func adminError(err error) error {
+	switch {
+	case errors.Is(err, config.ErrUnknown), errors.Is(err, config.ErrInvalid):
+		return fmt.Errorf("%w: %w", api.ErrInvalid, err)
+	case errors.Is(err, cluster.ErrConflict):
+		return fmt.Errorf("%w: %w", api.ErrConflict, err)
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%w: %w", api.ErrTimedOut, err)
+	}
+	return err
+}
