@@ -1,0 +1,160 @@
+// The engine, run by Node: the shared cases, the shared vectors, and what only the engine has. MILLRACE_JS_ENGINE names another file.
+import assert from "node:assert";
+import { existsSync, readFileSync } from "node:fs";
+import test from "node:test";
+import { randomOf } from "../testing.js";
+import { cases, environment, seed } from "./cases.mjs";
+import { decodeOutput, encodeInput, engineModule, Failure, Guest, guest } from "./host.mjs";
+
+const path = process.env.MILLRACE_JS_ENGINE ?? new URL("../../../build/js-engine/millrace-js.wasm", import.meta.url).pathname;
+const skip = existsSync(path) ? false : `${path} is not built: run sdk/js/engine/build.sh`;
+const engine = skip ? null : engineModule(path);
+const vectors = (name) => JSON.parse(readFileSync(new URL(`../../../sidecar/abi/testdata/vectors/${name}`, import.meta.url)));
+const text = (hex) => (hex === null ? null : Buffer.from(hex, "hex").toString());
+const outputs = ["clean", "rest"];
+const load = (fn, options) => guest(engine, String(fn), { env: environment, ...options });
+
+for (const c of cases) {
+  test(c.name, { skip }, () => {
+    for (const again of [false, true]) { // an instance is still good after a failure, and after a batch
+      const g = load(c.fn), frame = encodeInput({ seed, records: c.records });
+      if (again) try { g.process(frame); } catch {}
+      if (again && c.name.includes("kept")) continue; // a global of the first batch
+      if (c.error) {
+        assert.throws(() => g.process(frame), (e) => e instanceof Failure && e.source === c.error[0] && e.message.includes(c.error[1]));
+        continue;
+      }
+      const got = decodeOutput(g.process(frame)).map((e) =>
+        e.pass
+          ? [e.source, outputs[e.output], e.partition, "pass"]
+          : [e.source, outputs[e.output], e.partition, text(e.key), text(e.value), e.headers.map((h) => [text(h.key), text(h.value)])],
+      );
+      const want = c.random
+        ? c.records.map((r, i) => {
+            const next = randomOf(seed, r.offset);
+            return [i, "clean", -1, "k", JSON.stringify([next(), next()]), []];
+          })
+        : c.want;
+      assert.deepEqual(got, want);
+    }
+  });
+}
+
+test("input vectors", { skip }, () => {
+  for (const v of vectors("input.json")) {
+    const g = load((r) => ({
+      key: r.key, headers: r.headers,
+      value: r.value === null ? null : r.value.bytes(),
+    }), { env: { ...environment, MILLRACE_INPUT_0: "orders" } });
+    const frame = Buffer.from(v.frame, "hex");
+    if (v.error) {
+      assert.throws(() => g.process(frame), (e) => e.source === -1 && e.message.includes("input frame"), v.name);
+      continue;
+    }
+    const got = decodeOutput(g.process(frame)).map((e) => ({ key: e.key, value: e.value, headers: e.headers }));
+    assert.deepEqual(got, v.records.map(({ key, value, headers }) => ({ key, value, headers: headers ?? [] })), v.name);
+    const numbers = load((r) => ({ value: [String(r.offset), String(r.timestamp), r.partition] }));
+    const seen = decodeOutput(numbers.process(frame)).map((e) => JSON.parse(text(e.value)));
+    assert.deepEqual(seen, v.records.map((r) => [String(Number(r.offset)), String(Number(r.timestamp)), v.partition]), v.name);
+  }
+});
+
+test("output vectors", { skip }, () => {
+  const data = (hex) => (hex === null ? null : Buffer.from(hex, "hex"));
+  for (const v of vectors("output.json")) {
+    if (v.error || v.name === "no entries") continue; // the engine answers the empty range then
+    // The script is told what to write by its own records: one for each entry of the source.
+    const plan = Array.from({ length: v.sources }, (_, i) => (v.entries ?? []).filter((e) => e.source === i));
+    const bytes = (hex) => (hex === null ? null : Array.from(data(hex)));
+    const records = plan.map((entries) => ({
+      value: JSON.stringify(entries.map((e) => ({ ...e, key: bytes(e.key), value: bytes(e.value), headers: e.headers.map((h) => [text(h.key), bytes(h.value)]) }))),
+    }));
+    const g = load((r) => {
+      const data = (list) => (list === null ? null : new Uint8Array(list));
+      return r.json().map((e) => ({
+        output: e.output, partition: e.partition < 0 ? undefined : e.partition,
+        ...(e.pass ? {} : { key: data(e.key), value: data(e.value), headers: e.headers.map(([k, v]) => [k, data(v)]) }),
+      }));
+    });
+    assert.equal(Buffer.from(g.process(encodeInput({ records }))).toString("hex"), v.frame, v.name);
+  }
+});
+
+test("random vectors", { skip }, () => {
+  for (const v of vectors("random.json")) {
+    const g = load(() => ({ value: [Math.random(), Math.random(), Math.random(), Math.random()] }));
+    const [e] = decodeOutput(g.process(encodeInput({ seed: BigInt(v.seed), records: [{ value: "", offset: BigInt(v.offset) }] })));
+    assert.deepEqual(JSON.parse(text(e.value)), v.floats);
+  }
+});
+
+test("results do not depend on how batches are cut", { skip }, () => {
+  const fn = (r) => ({ value: [r.offset, Math.random(), Date.now()] });
+  const records = Array.from({ length: 50 }, (_, i) => ({ value: "v", offset: i * 3, timestamp: 1000 + i }));
+  const whole = decodeOutput(load(fn).process(encodeInput({ seed, records }))).map((e) => text(e.value));
+  const g = load(fn);
+  const cut = [records.slice(0, 7), records.slice(7, 8), records.slice(8)].flatMap((part) => decodeOutput(g.process(encodeInput({ seed, records: part }))));
+  assert.deepEqual(cut.map((e) => text(e.value)), whole);
+});
+
+test("log, with levels", { skip }, () => {
+  const g = load((r, { log }) => { console.log("a", { b: 1 }, null, 5n); console.error(new Error("boom")); log.warn("w"); log.debug("d"); });
+  g.process(encodeInput({ records: [{ value: "" }] }));
+  assert.deepEqual(g.lines.map(([level, line]) => [level, line.split("\n")[0]]), [[1, 'a {"b":1} null 5n'], [3, "Error: boom"], [2, "w"], [0, "d"]]);
+});
+
+test("deep recursion is an error, and the instance lives", { skip }, () => {
+  const g = load((r) => { const f = (n) => f(n + 1) + 1; return r.key === null ? f(0) : r; });
+  assert.throws(() => g.process(encodeInput({ records: [{ value: "" }] })), (e) => e.source === 0 && /stack/.test(e.message));
+  assert.equal(decodeOutput(g.process(encodeInput({ records: [{ key: "k", value: "" }] }))).length, 1);
+});
+
+test("memory does not grow with batches", { skip }, () => {
+  const g = load((r) => {
+    const v = r.json();
+    r.headers.append("x", "y");
+    globalThis.last = r.value; // kept, so that handles are replaced
+    Promise.resolve(1).then(() => 2);
+    return [{ value: v, headers: r.headers }, r];
+  });
+  const frame = encodeInput({ records: Array.from({ length: 200 }, (_, i) => ({ key: "k", value: JSON.stringify({ i, pad: "x".repeat(500) }), headers: [["a", "b"]] })) });
+  for (let i = 0; i < 30; i++) g.process(frame);
+  const after = g.exports.memory.buffer.byteLength;
+  for (let i = 0; i < 300; i++) g.process(frame);
+  assert.equal(g.exports.memory.buffer.byteLength, after);
+});
+
+test("scripts that do not load say why", { skip }, () => {
+  for (const [code, want] of [
+    ["var x = ;", "SyntaxError"],
+    ["throw new Error('at the top')", "at the top"],
+    ["var __millrace_main = {}", "the script exports no transform"],
+    ["var __millrace_main = { default: 5 }", "the script exports no transform"],
+  ]) {
+    assert.throws(() => new Guest(engine, { script: code }), (e) => e.source === -1 && e.message.includes(want), code);
+  }
+  const g = new Guest(engine, {});
+  assert.throws(() => g.process(encodeInput({ records: [{ value: "" }] })), /no script is loaded/);
+});
+
+test("a transform is found however it is exported", { skip }, () => {
+  for (const code of [
+    "var __millrace_main = (r) => r",
+    "var __millrace_main = { default: (r) => r }",
+    "var __millrace_main = { default: { default: (r) => r } }",
+    "__millrace.transform((r) => r)",
+  ]) {
+    assert.equal(decodeOutput(new Guest(engine, { script: code, env: environment }).process(encodeInput({ records: [{ value: "" }] }))).length, 1, code);
+  }
+});
+
+test("a snapshot knows no environment at its top level", { skip }, () => {
+  assert.throws(() => guest(engine, "process.env.REGION", { mode: "snapshot" }), (e) => /not known while a script is packed/.test(e.message));
+  const g = guest(engine, "(r, c) => ({ value: c.env.REGION })", { mode: "snapshot", env: environment });
+  assert.equal(text(decodeOutput(g.process(encodeInput({ records: [{ value: "" }] })))[0].value), "eu");
+});
+
+test("few imports", { skip }, () => {
+  const names = WebAssembly.Module.imports(engine).map((i) => `${i.module}.${i.name}`);
+  for (const name of names) assert.match(name, /^(millrace\.log|wasi_snapshot_preview1\.(environ_get|environ_sizes_get))$/);
+});
