@@ -91,7 +91,7 @@ func TestDeployStreamsBothParts(t *testing.T) {
 	f, c, _ := dial(t)
 	module := bytes.Repeat([]byte{0, 'a', 's', 'm'}, 1<<18)
 	a, err := c.Deploy(context.Background(), api.DeployAsk{
-		Name: "scrub", Manifest: []byte("name: scrub\n"), Module: module, Start: "+3", AllowMissing: true, Wait: true,
+		Name: "scrub", Manifest: []byte("name: other\ninputs: [orders]\n"), Module: module, Start: "+3", AllowMissing: true, Wait: true,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -99,14 +99,14 @@ func TestDeployStreamsBothParts(t *testing.T) {
 	if a.Activation != 9 || a.Digest[0] != 0xab || a.Starts[0].Offset != 42 {
 		t.Errorf("answer %+v", a)
 	}
-	if d := f.deploy; d.Name != "scrub" || string(d.Manifest) != "name: scrub\n" || !bytes.Equal(d.Module, module) || d.Start != "+3" || !d.AllowMissing || !d.Wait {
+	if d := f.deploy; d.Name != "scrub" || !bytes.Contains(d.Manifest, []byte(`"name":"scrub"`)) || !bytes.Equal(d.Module, module) || d.Start != "+3" || !d.AllowMissing || !d.Wait {
 		t.Errorf("deployed %q %q %d bytes %q %v %v", d.Name, d.Manifest, len(d.Module), d.Start, d.AllowMissing, d.Wait)
 	}
 }
 
 func TestDeployRefusesWhatIsTooLargeOrNotAForm(t *testing.T) {
 	f, c, srv := dial(t)
-	_, err := c.Deploy(context.Background(), api.DeployAsk{Name: "s", Manifest: []byte("x"), Module: make([]byte, api.ModuleBytesMax+1)})
+	_, err := c.Deploy(context.Background(), api.DeployAsk{Name: "s", Manifest: []byte("inputs: [t]"), Module: make([]byte, api.ModuleBytesMax+1)})
 	if !errors.Is(err, api.ErrTooLarge) {
 		t.Errorf("a module beyond the limit: %v", err)
 	}
@@ -117,6 +117,10 @@ func TestDeployRefusesWhatIsTooLargeOrNotAForm(t *testing.T) {
 	_, err = c.Deploy(context.Background(), api.DeployAsk{Name: "s", Manifest: []byte("x")})
 	if !errors.Is(err, api.ErrInvalid) || !strings.Contains(err.Error(), "module") {
 		t.Errorf("no module: %v", err)
+	}
+	_, err = c.Deploy(context.Background(), api.DeployAsk{Name: "s", Manifest: []byte("inputz: [t]"), Module: []byte("m")})
+	if !errors.Is(err, api.ErrInvalid) || !strings.Contains(err.Error(), "transform.yaml:1") {
+		t.Errorf("a manifest with an unknown key: %v", err)
 	}
 	for kind, body := range map[string]string{
 		"application/json":                "{}",
@@ -143,7 +147,7 @@ func TestDeploymentsHaveAPlaceEach(t *testing.T) {
 	f, c, _ := dial(t)
 	f.hold, f.held = make(chan struct{}), make(chan struct{})
 	done := make(chan error, deploysMax)
-	ask := api.DeployAsk{Name: "s", Manifest: []byte("x"), Module: []byte("m")}
+	ask := api.DeployAsk{Name: "s", Manifest: []byte("inputs: [t]"), Module: []byte("m")}
 	for range deploysMax {
 		go func() {
 			_, err := c.Deploy(context.Background(), ask)
