@@ -251,8 +251,8 @@ func scalarText(n *yaml.Node) (string, error) {
 	return "", fmt.Errorf("%w: want a plain value", ErrInvalid)
 }
 
-// envOthers are variables of the prefix that other parts of Millrace read.
-var envOthers = []string{"MILLRACE_BROKERS", "MILLRACE_ADMIN", "MILLRACE_CONFIG", "MILLRACE_PROFILE"}
+// envOthers begin variables of the prefix that other parts of Millrace read.
+var envOthers = []string{"MILLRACE_BROKERS", "MILLRACE_ADMIN", "MILLRACE_CONFIG", "MILLRACE_PROFILE", "MILLRACE_BOOT"}
 
 // readEnv takes every MILLRACE_* variable that names a setting; others are
 // warned of, since a typing error is as likely as another program's variable.
@@ -266,7 +266,8 @@ func readEnv(env []string) (values map[string]string, warnings []string, err err
 	}
 	for _, kv := range env {
 		variable, text, _ := strings.Cut(kv, "=")
-		if !strings.HasPrefix(variable, EnvPrefix) || slices.Contains(envOthers, variable) {
+		other := func(begin string) bool { return strings.HasPrefix(variable, begin) }
+		if !strings.HasPrefix(variable, EnvPrefix) || slices.ContainsFunc(envOthers, other) {
 			continue
 		}
 		name, ok := names[variable]
