@@ -185,7 +185,7 @@ func (r *Row) checkLimits(text string, v value) error {
 	if r.Kind != KindDouble {
 		n = float64(v.n)
 	}
-	if r.AutoValue != nil && v.n == *r.AutoValue {
+	if r.AutoValue != nil && text == Auto {
 		return nil
 	}
 	if r.limited[0] && n < r.min {
