@@ -9,6 +9,7 @@ import (
 	"github.com/millrace-io/millrace/broker/core"
 	"github.com/millrace-io/millrace/broker/model"
 	"github.com/millrace-io/millrace/broker/raft"
+	"github.com/millrace-io/millrace/broker/script"
 )
 
 var (
@@ -26,12 +27,9 @@ var (
 	ErrInvalidTimestamp = errors.New("timestamp out of range")
 	// ErrStorage says that the disk is low on space; try again once there is some.
 	ErrStorage = errors.New("too little free disk space to accept writes")
-	// ErrScriptUnavailable says that a sync script of the topic does not run here
-	// yet; nothing was written, and trying again is right.
-	ErrScriptUnavailable = errors.New("a sync script of the topic is not running on this node")
-	// ErrScriptFailed says that a sync script failed on the batch and its policy
-	// is to refuse it; nothing was written.
-	ErrScriptFailed = errors.New("a sync script refused the batch")
+	// ErrScriptUnavailable and ErrScriptFailed are package script's.
+	ErrScriptUnavailable = script.ErrScriptUnavailable
+	ErrScriptFailed      = script.ErrScriptFailed
 )
 
 // Ask is one partition's part of a produce request.

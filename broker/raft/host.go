@@ -31,8 +31,10 @@ const (
 	controllerSnapshotEntries = 1000
 	// inMemLogBytesMax bounds what one partition holds in Raft's memory.
 	inMemLogBytesMax = 64 << 20
-	// logDBWriteBuffer is a pebble memtable's size; there are 16 databases.
-	logDBWriteBuffer = 4 << 20
+	// The Raft log is 16 pebble databases with up to 4 tables in memory each, of
+	// which two are the rule; a table's size lies within these.
+	logDBTables                                  = 2 * 16
+	logDBTableBytesMin, logDBTableBytesMax int64 = 1 << 20, 64 << 20
 )
 
 // Options says where a Host keeps its log and whom it talks to.
@@ -43,7 +45,9 @@ type Options struct {
 	Node model.NodeID
 	// Listen and Advertise are HOST:PORT of node-to-node traffic.
 	Listen, Advertise string
-	Log               *slog.Logger
+	// MemoryBytes is about what the log's tables may take.
+	MemoryBytes int64
+	Log         *slog.Logger
 }
 
 // LeaderChange says who leads a shard now, as this node knows it.
@@ -71,7 +75,7 @@ func Open(o Options) (*Host, error) {
 	h := &Host{node: o.Node, registry: newRegistry(), log: o.Log, changes: newMailbox()}
 	h.registry.setAddress(o.Node, o.Advertise)
 	db := config.GetTinyMemLogDBConfig()
-	db.KVWriteBufferSize = logDBWriteBuffer
+	db.KVWriteBufferSize = uint64(min(max(o.MemoryBytes/logDBTables, logDBTableBytesMin), logDBTableBytesMax))
 	nodes, err := dragonboat.NewNodeHost(config.NodeHostConfig{
 		NodeHostDir:       o.Dir,
 		NodeHostID:        target(o.Node),

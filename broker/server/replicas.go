@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -45,8 +46,7 @@ type replicas struct {
 	log     *slog.Logger
 	// revision is the topic revision that each running replica was configured from.
 	revision map[model.PartitionID]uint64
-	// faults are replicas that could not be started, by what is wrong with them.
-	faults map[model.PartitionID]error
+	faults   *faults
 	// settled is closed once every partition of the first snapshot was started.
 	settled chan struct{}
 	once    sync.Once
@@ -130,13 +130,12 @@ func (r *replicas) startAll(ctx context.Context, missing []start) {
 	for _, s := range missing {
 		if s.err == nil {
 			r.revision[s.id] = s.topic.Revision
-			delete(r.faults, s.id)
+			r.faults.set(s.id, nil)
 			continue
 		}
-		if old := r.faults[s.id]; old == nil || old.Error() != s.err.Error() {
+		if r.faults.set(s.id, s.err) {
 			r.log.Error("partition not started", "topic", s.topic.Name, "partition", s.id.Index, "err", s.err)
 		}
-		r.faults[s.id] = s.err
 	}
 }
 
@@ -248,4 +247,32 @@ func purge(dir string, before time.Time) error {
 		}
 	}
 	return nil
+}
+
+// faults are replicas that could not be started, with what is wrong with them.
+// mu guards them: the reconciler writes, the admin API reads.
+type faults struct {
+	mu   sync.Mutex
+	byID map[model.PartitionID]error
+}
+
+func newFaults() *faults { return &faults{byID: map[model.PartitionID]error{}} }
+
+// set remembers err, or forgets with nil, and tells whether that is news.
+func (f *faults) set(id model.PartitionID, err error) (news bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	old := f.byID[id]
+	if err == nil {
+		delete(f.byID, id)
+		return old != nil
+	}
+	f.byID[id] = err
+	return old == nil || old.Error() != err.Error()
+}
+
+func (f *faults) all() map[model.PartitionID]error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return maps.Clone(f.byID)
 }

@@ -1,0 +1,66 @@
+package server
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/millrace-io/millrace/broker/core"
+	"github.com/millrace-io/millrace/broker/metrics"
+	"github.com/millrace-io/millrace/broker/partition"
+)
+
+// scrapeWait bounds what a scrape asks of the loops.
+const scrapeWait = 2 * time.Second
+
+// collect registers what is sampled at each scrape.
+func (s *Server) collect() {
+	metrics.Partitions(s.registry, s.samplePartitions)
+	metrics.Groups(s.registry, s.sampleGroups)
+	metrics.Scripts(s.registry, s.scripts.samples)
+}
+
+func (s *Server) samplePartitions() []metrics.PartitionSample {
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeWait)
+	defer cancel()
+	var samples []metrics.PartitionSample
+	s.cores.Handles(func(h *core.Handle) bool {
+		sample := metrics.PartitionSample{Topic: h.Topic, Partition: strconv.Itoa(int(h.ID.Index))}
+		_, sample.Leader = h.Serving()
+		err := h.Query(ctx, func(p *partition.Partition) {
+			sample.LogStart, sample.High, sample.Bytes = float64(p.LogStart()), float64(p.HighWatermark()), float64(p.Bytes())
+		})
+		if err == nil {
+			samples = append(samples, sample)
+		}
+		return ctx.Err() == nil
+	})
+	return samples
+}
+
+// sampleGroups gives committed offsets with their lag; the high watermarks are
+// those that partitions have when asked.
+func (s *Server) sampleGroups() []metrics.GroupSample {
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeWait)
+	defer cancel()
+	m := s.cluster.Metadata()
+	var samples []metrics.GroupSample
+	committed, err := s.groups.CommittedOffsets(ctx)
+	if err != nil {
+		s.log.Debug("committed offsets not sampled", "err", err)
+	}
+	for _, c := range committed {
+		sample := metrics.GroupSample{
+			Group: c.Group, Topic: c.Topic, Partition: strconv.Itoa(int(c.Partition)), Offset: float64(c.Offset), Lag: -1,
+		}
+		if t, ok := m.Topic(c.Topic); ok {
+			if h, ok := s.cores.Handle(t.PartitionID(c.Partition)); ok {
+				_ = h.Query(ctx, func(p *partition.Partition) { // a lag that is not known stays -1
+					sample.Lag = max(0, float64(p.HighWatermark()-c.Offset))
+				})
+			}
+		}
+		samples = append(samples, sample)
+	}
+	return samples
+}

@@ -1,0 +1,158 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/millrace-io/millrace/broker/admin"
+	"github.com/millrace-io/millrace/broker/coordinator"
+	"github.com/millrace-io/millrace/broker/core"
+	"github.com/millrace-io/millrace/broker/disk"
+	"github.com/millrace-io/millrace/broker/kafka"
+	"github.com/millrace-io/millrace/broker/metrics"
+	"github.com/millrace-io/millrace/broker/model"
+)
+
+// startReplicas starts every partition that this node holds, and keeps on
+// following the metadata.
+func (s *Server) startReplicas(ctx context.Context, _ identity) error {
+	s.node.waitFor("recovering partitions")
+	s.replicas = &replicas{
+		node: s.n.ID, dir: s.n.DataDir, fs: disk.OS{}, cluster: s.cluster, cores: s.cores, raft: s.raft,
+		produce: s.produce, log: s.log, revision: map[model.PartitionID]uint64{},
+		faults: newFaults(), settled: make(chan struct{}),
+	}
+	if err := s.replicas.setAsideStrangers(); err != nil {
+		return fmt.Errorf("set aside directories of no topic: %w", err)
+	}
+	s.groups = coordinator.New(coordinator.Options{
+		Log: coordinator.NewLog(s.produce, s.fetch), Cluster: s.cluster, Logger: s.log,
+	})
+	s.scripts = newScripts(s)
+	s.run(s.replicas.run)
+	select {
+	case <-s.replicas.settled:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return s.awaitLeaders(ctx)
+}
+
+const (
+	// leadersWait is how long a start waits for its partitions' elections before
+	// it serves those that have a leader.
+	leadersWait  = 10 * time.Second
+	leadersCheck = 10 * time.Millisecond
+)
+
+// awaitLeaders returns when every partition that was started is served. A lone
+// replica waits for its own election timeout.
+func (s *Server) awaitLeaders(ctx context.Context) error {
+	deadline := time.Now().Add(leadersWait)
+	tick := time.NewTicker(leadersCheck)
+	defer tick.Stop()
+	for time.Now().Before(deadline) {
+		waiting := 0
+		s.cores.Handles(func(h *core.Handle) bool {
+			if _, ok := h.Serving(); !ok {
+				waiting++
+			}
+			return waiting == 0
+		})
+		if waiting == 0 {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-s.fatal:
+			return err
+		}
+	}
+	s.log.Warn("some partitions have no leader yet")
+	return nil
+}
+
+func (s *Server) startFronts(context.Context, identity) error {
+	s.kafka = kafka.New(kafka.Options{
+		Node: s.n.ID, Cluster: s.cluster, Produce: kafka.FromProduce(s.produce), Fetch: s.fetch, Groups: s.groups,
+		Limits: kafka.Limits{
+			ConnectionsMax: s.n.ConnectionsMax, Idle: s.n.ConnectionIdle, FrameBytesMax: s.n.FrameBytesMax,
+			RequestBytes:  s.node.memory * int64(s.n.RequestPercent) / 100,
+			ResponseBytes: s.node.memory * int64(s.n.ResponsePercent) / 100,
+		},
+		Log: s.log, Metrics: metrics.NewKafka(s.registry),
+	})
+	s.collect()
+	view := &clusterView{
+		node: s.n.ID, cluster: s.cluster, cores: s.cores, fetch: s.fetch, space: s.space,
+		faults: s.replicas.faults.all, sidecar: s.scripts.sidecar, stopped: s.scripts.stopped,
+	}
+	s.node.sidecar = s.scripts.sidecar
+	var err error
+	s.admin, err = admin.New(admin.Options{
+		Cluster: view, Node: s.node, Configs: configView{node: s.n.ID, cluster: s.cluster}, Scripts: s.scripts.service,
+		Metrics: s.registry.Handler(), Log: s.log, Version: s.version,
+	})
+	if err != nil {
+		return err
+	}
+	s.serve("kafka", s.kafka.Serve, kafka.ErrClosed)
+	s.serve("admin", s.admin.Serve, net.ErrClosed)
+	return nil
+}
+
+func (s *Server) serve(name string, serve func(net.Listener) error, closed error) {
+	l, ok := s.listeners[name]
+	if !ok {
+		return
+	}
+	s.work.Add(1)
+	go func() {
+		defer s.work.Done()
+		if err := serve(l); err != nil && !errors.Is(err, closed) && s.ctx.Err() == nil {
+			s.log.Error("listener failed", "listener", name, "err", err)
+		}
+	}()
+}
+
+// stop closes the rooms from the top down: what was accepted is answered, then
+// nothing new can enter the log, then everything is flushed.
+func (s *Server) stop() error {
+	if s.node != nil {
+		s.node.waitFor("stopping")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), s.n.ShutdownMax)
+	defer cancel()
+	var errs []error
+	if s.kafka != nil {
+		errs = append(errs, s.kafka.Close(ctx))
+	}
+	if s.admin != nil {
+		errs = append(errs, s.admin.Close(ctx))
+	}
+	for _, l := range s.listeners {
+		_ = l.Close() // most are closed by their front
+	}
+	if s.scripts != nil {
+		s.scripts.stop()
+	}
+	s.cancel()
+	if s.groups != nil {
+		s.groups.Close()
+	}
+	if s.raft != nil {
+		s.raft.Close()
+	}
+	s.work.Wait()
+	if s.cores != nil {
+		errs = append(errs, s.cores.Close())
+	}
+	errs = append(errs, s.lock.Close())
+	s.log.Info("stopped")
+	return errors.Join(errs...)
+}

@@ -1,0 +1,338 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/millrace-io/millrace/broker/admin"
+	"github.com/millrace-io/millrace/broker/cluster"
+	"github.com/millrace-io/millrace/broker/config"
+	"github.com/millrace-io/millrace/broker/coordinator"
+	"github.com/millrace-io/millrace/broker/core"
+	"github.com/millrace-io/millrace/broker/fetch"
+	"github.com/millrace-io/millrace/broker/kafka"
+	"github.com/millrace-io/millrace/broker/metrics"
+	"github.com/millrace-io/millrace/broker/model"
+	"github.com/millrace-io/millrace/broker/produce"
+	"github.com/millrace-io/millrace/broker/raft"
+)
+
+// Server is one running node. Its fields are set while it starts and only read
+// afterwards.
+type Server struct {
+	n       config.Node
+	version string
+	log     *slog.Logger
+	lock    *os.File
+	began   time.Time
+
+	registry *metrics.Registry
+	storage  *metrics.Storage
+	space    *space
+	cores    *core.Set
+	raft     *raft.Host
+	cluster  *cluster.Cluster
+	produce  *produce.Service
+	fetch    *fetch.Service
+	groups   *coordinator.Service
+	replicas *replicas
+	kafka    *kafka.Server
+	admin    *admin.Server
+	node     *nodeView
+	scripts  *scripts
+
+	listeners map[string]net.Listener
+	fatal     chan error
+	// ctx ends when the node begins to stop; work is what runs under it.
+	ctx    context.Context
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+}
+
+// Run runs a node until ctx ends, then drains and closes it. When it serves it
+// writes one line to out.
+func Run(ctx context.Context, n config.Node, version string, out io.Writer) error {
+	lock, err := Boot(n.DataDir)
+	if err != nil {
+		return err
+	}
+	s := &Server{
+		n: n, version: version, log: newLogger(n), lock: lock, began: time.Now(),
+		listeners: map[string]net.Listener{}, fatal: make(chan error, 1),
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	for _, w := range n.Warnings {
+		s.log.Warn(w)
+	}
+	err = s.start(ctx)
+	if err == nil {
+		fmt.Fprintln(out, s.readyLine())
+		select {
+		case <-ctx.Done():
+		case err = <-s.fatal:
+		}
+	}
+	if err != nil && s.isFatal(err) {
+		return err // the disk is not to be trusted: nothing is flushed any more
+	}
+	return errors.Join(err, s.stop())
+}
+
+// errFatal marks what leaves no room for a clean end.
+var errFatal = errors.New("node stopped")
+
+func (s *Server) isFatal(err error) bool { return errors.Is(err, errFatal) }
+
+// die is given to rooms that find a failed write or sync. The process ends by
+// itself a moment later whatever else it is doing.
+func (s *Server) die(err error) {
+	s.log.Error("storage failed, the node stops", "err", err)
+	select {
+	case s.fatal <- fmt.Errorf("%w: %w", errFatal, err):
+	default:
+	}
+	time.AfterFunc(dieAfter, func() { os.Exit(exitStorage) })
+}
+
+const (
+	// dieAfter is what a failed sync leaves the process: enough to say why.
+	dieAfter    = 200 * time.Millisecond
+	exitStorage = 3
+)
+
+func newLogger(n config.Node) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(n.LogLevel)); err != nil {
+		level = slog.LevelInfo
+	}
+	o := &slog.HandlerOptions{Level: level}
+	if n.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(os.Stderr, o))
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, o))
+}
+
+// start builds the rooms from the bottom up. What it opened before an error is
+// closed by stop.
+func (s *Server) start(ctx context.Context) error {
+	id, err := openIdentity(s.n.DataDir, s.n.ID)
+	if err != nil {
+		return err
+	}
+	for _, step := range []func(context.Context, identity) error{
+		s.listen, s.startStorage, s.startController, s.startReplicas, s.startFronts, s.startScripts,
+	} {
+		if err := step(ctx, id); err != nil {
+			return err
+		}
+	}
+	s.node.waitFor("")
+	s.log.Info("ready", "node", s.n.ID, "kafka", s.address("kafka"), "admin", s.address("admin"), "took", time.Since(s.began))
+	return nil
+}
+
+// listen opens every listener first: a taken port ends the start before
+// anything has happened.
+func (s *Server) listen(context.Context, identity) error {
+	for name, a := range map[string]config.Address{"kafka": s.n.Kafka, "admin": s.n.Admin} {
+		if a.Off {
+			continue
+		}
+		l, err := net.Listen("tcp", net.JoinHostPort(a.Host, strconv.Itoa(a.Port)))
+		if err != nil {
+			return fmt.Errorf("listen for %s on %s: %w; choose another with --%s-addr", name, a, err, name)
+		}
+		s.listeners[name] = l
+	}
+	return nil
+}
+
+// address is where a listener really is, or "off".
+func (s *Server) address(name string) string {
+	l, ok := s.listeners[name]
+	if !ok {
+		return "off"
+	}
+	return l.Addr().String()
+}
+
+func (s *Server) readyLine() string {
+	return fmt.Sprintf("ready node=%d kafka=%s admin=%s sidecar=%s", s.n.ID, s.address("kafka"), s.address("admin"), s.scripts.sidecar().State)
+}
+
+// startStorage opens cores and raft; no replica runs yet.
+func (s *Server) startStorage(context.Context, identity) error {
+	cores, memory := settle(s.n, s.log)
+	s.registry = metrics.NewRegistry()
+	s.storage = metrics.NewStorage(s.registry)
+	metrics.Build(s.registry, s.version, "")
+	s.space = openSpace(s.n.DataDir, s.n.LowSpaceGuard, s.n.LowSpaceReserve, s.log)
+	s.run(s.space.run)
+	s.cores = core.New(core.Options{
+		Cores: cores, Log: s.log, Leadership: s.lead, Fatal: s.die, Observe: s.storage,
+		FlushDelay: s.n.Flush, FlushBytes: s.n.FlushBytes,
+		CacheBytes:    memory * int64(s.n.CachePercent) / 100 / int64(cores),
+		SnapshotBytes: s.n.SnapshotBytes, SnapshotEntries: uint64(s.n.SnapshotEntries),
+		HousekeepEvery: s.n.HousekeepEvery,
+	})
+	rpc, err := s.rpcAddress()
+	if err != nil {
+		return err
+	}
+	advertise := rpc
+	if a := s.n.AdvertiseRPC; a != (config.Address{}) {
+		advertise = a.String()
+	}
+	raft.UseLogger(s.log)
+	s.raft, err = raft.Open(raft.Options{
+		Dir: s.path("raft"), Node: s.n.ID, Listen: rpc, Advertise: advertise, Log: s.log,
+		MemoryBytes: memory * int64(s.n.JournalPercent) / 100,
+	})
+	if err != nil {
+		return err
+	}
+	s.cores.UseLog(coreLog{s.raft})
+	s.produce = produce.New(produce.Options{Cores: s.cores, Raft: s.raft, Space: s.space.Check, Now: time.Now})
+	s.fetch = fetch.New(s.cores, s.raft)
+	s.node = &nodeView{
+		node: s.n.ID, version: s.version, cores: cores, memory: memory, dataDir: s.n.DataDir, began: s.began,
+		space: s.space, reason: "starting", listeners: map[string]string{},
+	}
+	for name := range s.listeners {
+		s.node.listeners[name] = s.address(name)
+	}
+	return nil
+}
+
+// rpcAddress picks a free port where none is given: the library wants to know it
+// before it listens.
+func (s *Server) rpcAddress() (string, error) {
+	a := s.n.RPC
+	if a.Port != 0 {
+		return a.String(), nil
+	}
+	l, err := net.Listen("tcp", net.JoinHostPort(a.Host, "0"))
+	if err != nil {
+		return "", fmt.Errorf("find a free port for node-to-node traffic: %w", err)
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
+
+// coreLog gives the loops what they need of raft.
+type coreLog struct{ *raft.Host }
+
+// Propose implements core.Log.
+func (l coreLog) Propose(shard model.ShardID, cmd []byte, timeout time.Duration) (func() error, error) {
+	p, err := l.Host.Propose(shard, cmd, timeout)
+	if err != nil {
+		return nil, err
+	}
+	return p.Failed, nil
+}
+
+// controllerWait bounds the wait for the controller's election and registration.
+const controllerWait = time.Minute
+
+// startController waits until this node has caught up with the cluster's
+// metadata and stands in it under its present addresses.
+func (s *Server) startController(ctx context.Context, id identity) error {
+	s.node.waitFor("waiting for the controller")
+	s.cluster = cluster.New(cluster.Options{Node: s.n.ID, Proposer: s.raft, Static: s.n.Static, Log: s.log})
+	s.node.cluster = s.cluster
+	if err := s.raft.StartController([]model.NodeID{s.n.ID}, s.cluster.StateMachine()); err != nil {
+		return err
+	}
+	s.run(s.followLeaders)
+	ctx, cancel := context.WithTimeout(ctx, controllerWait)
+	defer cancel()
+	n, err := s.registration()
+	if err != nil {
+		return err
+	}
+	name, err := s.cluster.RegisterNode(ctx, n, id.Cluster)
+	if err != nil {
+		return fmt.Errorf("register with the controller: %w", err)
+	}
+	if name != id.Cluster {
+		return fmt.Errorf("%w: the directory says cluster %s, the controller %s", ErrForeignData, id.Cluster, name)
+	}
+	return nil
+}
+
+// registration is what others are told of this node.
+func (s *Server) registration() (cluster.Node, error) {
+	n := cluster.Node{ID: s.n.ID, Rack: s.n.Rack, Admin: s.address("admin")}
+	a := s.n.AdvertiseKafka
+	kafkaAt := s.address("kafka")
+	if kafkaAt == "off" {
+		return n, nil
+	}
+	host, port, err := net.SplitHostPort(kafkaAt)
+	if err != nil {
+		return n, err
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		if host, err = os.Hostname(); err != nil {
+			return n, err
+		}
+	}
+	if a.Host != "" {
+		host = a.Host
+	}
+	p, err := strconv.Atoi(port)
+	if err != nil {
+		return n, err
+	}
+	if a.Port != 0 {
+		p = a.Port
+	}
+	n.Host, n.Port = host, int32(p)
+	return n, nil
+}
+
+// followLeaders hands raft's leader changes to the loops.
+func (s *Server) followLeaders(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case c, ok := <-s.raft.Changes():
+			if !ok {
+				return
+			}
+			if c.Shard == raft.ControllerShard {
+				s.cluster.SetController(c.Leader)
+				continue
+			}
+			if h, ok := s.cores.HandleByShard(c.Shard); ok {
+				h.Lead(c.Leader == s.n.ID, c.Term)
+			}
+		}
+	}
+}
+
+// lead tells every room above of a change of this node's own leadership.
+func (s *Server) lead(e core.Leadership) {
+	s.cluster.Lead(cluster.Leadership(e))
+	s.groups.Lead(coordinator.Leadership(e))
+	s.scripts.lead(e)
+}
+
+func (s *Server) run(f func(context.Context)) {
+	s.work.Add(1)
+	go func() {
+		defer s.work.Done()
+		f(s.ctx)
+	}()
+}
+
+func (s *Server) path(name string) string { return s.n.DataDir + "/" + name }
