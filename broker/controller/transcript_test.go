@@ -343,6 +343,9 @@ func (w *world) show(verb, name string) (string, bool) {
 				keys = append(keys, fmt.Sprintf("node %d %s=%s", n, k, v))
 			}
 		}
+		if len(keys) == 0 {
+			keys = append(keys, "none")
+		}
 		slices.Sort(keys)
 		b.WriteString(strings.Join(keys, "\n") + "\n")
 	default:

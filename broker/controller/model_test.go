@@ -1,0 +1,264 @@
+package controller
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/millrace-io/millrace/broker/model"
+)
+
+// Random commands on two replicas, one restored from snapshots now and then:
+// both hold the same bytes, and the invariants hold after every command.
+func TestRandomCommands(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		a, b := New(), New()
+		for _, s := range []*State{a, b} {
+			s.Step(Command{RegisterNode: &RegisterNode{Node: Node{ID: 0}, ClusterID: "x"}})
+		}
+		seen := &history{shards: map[model.ShardID]model.PartitionID{}, records: map[any][]byte{}}
+		for i := range rapid.IntRange(1, 60).Draw(t, "commands") {
+			c := randomCommand(t, a)
+			c.At, c.Seed = int64(i), [16]byte{byte(i)}
+			raw, err := c.Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err = DecodeCommand(raw)
+			if err != nil {
+				t.Fatal(err)
+			}
+			before := a.Snapshot()
+			ra, rb := a.Step(c), b.Step(c)
+			if !bytes.Equal(ra.Encode(), rb.Encode()) || !bytes.Equal(a.Snapshot(), b.Snapshot()) {
+				t.Fatalf("replicas differ after %s", raw)
+			}
+			if ra.Refused != nil && !bytes.Equal(before, a.Snapshot()) {
+				t.Fatalf("refused %s changed the state", raw)
+			}
+			if rapid.IntRange(0, 4).Draw(t, "restore") == 0 {
+				if b, err = Restore(b.Snapshot()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			seen.check(t, a)
+		}
+	})
+}
+
+var (
+	someTopics  = []string{"a", "b", "c", "d", "e"}
+	someScripts = []string{"r", "s", "t", "u"}
+)
+
+func randomCommand(t *rapid.T, s *State) Command {
+	topic := func() string { return rapid.SampledFrom(someTopics).Draw(t, "topic") }
+	script := rapid.SampledFrom(someScripts).Draw(t, "script")
+	var id model.TopicID
+	if known, ok := s.names[topic()]; ok {
+		id = known.ID
+	}
+	expect := model.Activation(0)
+	if sc, ok := s.scripts[script]; ok {
+		expect = sc.Activation
+	}
+	switch rapid.IntRange(0, 10).Draw(t, "kind") {
+	case 0:
+		return Command{RegisterNode: &RegisterNode{Node: Node{ID: model.NodeID(rapid.IntRange(0, 3).Draw(t, "node"))}, ClusterID: "x"}}
+	case 1, 2:
+		return Command{CreateTopics: &CreateTopics{Topics: []NewTopic{{Name: topic(), Partitions: rapid.Int32Range(0, 5).Draw(t, "p"), Replication: int16(rapid.IntRange(1, 2).Draw(t, "rf"))}, {Name: topic(), Partitions: 1, Replication: 1}}}}
+	case 3:
+		return Command{DeleteTopics: &DeleteTopics{IDs: []model.TopicID{id}}}
+	case 4:
+		return Command{CreatePartitions: &CreatePartitions{ID: id, Count: rapid.Int32Range(1, 8).Draw(t, "p"), DryRun: rapid.Bool().Draw(t, "dry")}}
+	case 5, 6, 7:
+		return randomDeploy(t, script, expect, topic)
+	case 8:
+		return Command{PauseScript: &PauseScript{Name: script, Paused: rapid.Bool().Draw(t, "paused")}}
+	case 9:
+		return Command{SeekScript: &SeekScript{Name: script, Expect: expect, Starts: []Start{{Parent: model.PartitionID{Topic: id}, Offset: 5}}}}
+	}
+	if sc, ok := s.scripts[script]; ok && sc.Removing {
+		return Command{DropScript: &DropScript{Name: script, Activation: expect}}
+	}
+	return Command{RemoveScript: &RemoveScript{Name: script}}
+}
+
+func randomDeploy(t *rapid.T, script string, expect model.Activation, topic func() string) Command {
+	d := &DeployScript{Expect: expect, Script: Script{Name: script, Digest: model.Digest{1}, Mode: ModeAsync, Inputs: []string{topic()},
+		AllowMissing: rapid.Bool().Draw(t, "missing"), ByKey: rapid.Bool().Draw(t, "bykey"), Keep: rapid.Bool().Draw(t, "keep")}}
+	if rapid.Bool().Draw(t, "two") {
+		d.Script.Inputs = append(d.Script.Inputs, topic())
+	}
+	if rapid.IntRange(0, 3).Draw(t, "sync") == 0 {
+		d.Script.Mode = ModeSync
+		return Command{DeployScript: d}
+	}
+	for range rapid.IntRange(1, 2).Draw(t, "outs") {
+		d.Script.Outputs = append(d.Script.Outputs, Output{Topic: topic()})
+	}
+	return Command{DeployScript: d}
+}
+
+// history is what must never be taken back.
+type history struct {
+	shards     map[model.ShardID]model.PartitionID
+	records    map[any][]byte // records handed out, as they were then
+	activation model.Activation
+	version    uint64
+}
+
+func (h *history) check(t *rapid.T, s *State) {
+	if s.version < h.version || s.next.Activation < h.activation {
+		t.Fatalf("version %d after %d, activation %d after %d", s.version, h.version, s.next.Activation, h.activation)
+	}
+	h.version, h.activation = s.version, s.next.Activation
+	for _, topic := range s.Topics() {
+		h.same(t, topic)
+		if s.names[topic.Name] != topic {
+			t.Fatalf("topic %s is another by its name", topic.Name)
+		}
+		for i, p := range topic.Partitions {
+			owner, known := h.shards[p.Shard]
+			if id := topic.PartitionID(int32(i)); known && owner != id || p.Index != int32(i) || p.Shard < shardFirst {
+				t.Fatalf("shard %d of %s was %s's", p.Shard, id, owner)
+			}
+			h.shards[p.Shard] = topic.PartitionID(int32(i))
+			if len(p.Replicas) == 0 || len(p.Replicas) > len(s.nodes) {
+				t.Fatalf("%s/%d has replicas %v", topic.Name, i, p.Replicas)
+			}
+		}
+	}
+	for _, sc := range s.Scripts() {
+		h.same(t, sc)
+		checkScript(t, s, sc)
+	}
+	checkAcyclic(t, s)
+}
+
+// same checks that a record handed out earlier is as it was.
+func (h *history) same(t *rapid.T, record any) {
+	b, err := json.Marshal(record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.records[record] = slices.Clone(b)
+	for r, was := range h.records {
+		if now, _ := json.Marshal(r); !bytes.Equal(now, was) {
+			t.Fatalf("a record changed: %s is now %s", was, now)
+		}
+	}
+}
+
+func checkScript(t *rapid.T, s *State, sc *Script) {
+	if sc.KeepFrom > sc.Activation || sc.Activation >= s.next.Activation || sc.ID >= s.next.Script {
+		t.Fatalf("ids of %+v", sc)
+	}
+	if sc.Mode == ModeSync || sc.Fault != "" || sc.Removing {
+		return
+	}
+	largest, _ := s.largestInput(sc)
+	for _, o := range sc.Outputs {
+		out, ok := s.names[o.Topic]
+		if largest == 0 {
+			continue
+		}
+		if !ok || o.Partitions < 1 || int(o.Partitions) > len(out.Partitions) {
+			t.Fatalf("%s routes to %d partitions of %s, which exists: %t", sc.Name, o.Partitions, o.Topic, ok)
+		}
+		if !sc.ByKey && o.Partitions < largest {
+			t.Fatalf("%s routes to %d partitions of %s, an input has %d", sc.Name, o.Partitions, o.Topic, largest)
+		}
+	}
+}
+
+// checkAcyclic takes topics away whose writers read nothing that is left.
+func checkAcyclic(t *rapid.T, s *State) {
+	left := s.Scripts()
+	left = slices.DeleteFunc(left, func(sc *Script) bool { return sc.Mode != ModeAsync })
+	for {
+		n := len(left)
+		written := map[string]bool{}
+		for _, sc := range left {
+			for _, o := range sc.Outputs {
+				written[o.Topic] = true
+			}
+		}
+		left = slices.DeleteFunc(left, func(sc *Script) bool {
+			return !slices.ContainsFunc(sc.Inputs, func(in string) bool { return written[in] })
+		})
+		if len(left) == n {
+			break
+		}
+	}
+	if len(left) > 0 {
+		t.Fatalf("a cycle over %s and others", left[0].Name)
+	}
+}
+
+func TestSnapshotRefusesDamage(t *testing.T) {
+	s := New()
+	s.Step(Command{RegisterNode: &RegisterNode{Node: Node{ID: 0}, ClusterID: "x"}})
+	good := s.Snapshot()
+	for i := range good {
+		bad := bytes.Clone(good)
+		bad[i] ^= 0x40
+		if _, err := Restore(bad); !errors.Is(err, ErrSnapshotCorrupt) && !errors.Is(err, ErrSnapshotFormat) {
+			t.Fatalf("byte %d damaged: %v", i, err)
+		}
+		if _, err := Restore(good[:i]); !errors.Is(err, ErrSnapshotCorrupt) {
+			t.Fatalf("cut at %d: %v", i, err)
+		}
+	}
+	newer := bytes.Clone(good)
+	newer[4]++
+	if _, err := Restore(newer); !errors.Is(err, ErrSnapshotFormat) {
+		t.Fatalf("a newer format: %v", err)
+	}
+}
+
+func FuzzCommand(f *testing.F) {
+	seed := []Command{
+		{CreateTopics: &CreateTopics{Topics: []NewTopic{{Name: "a", Partitions: 1, Replication: 1}}}},
+		{CreatePartitions: &CreatePartitions{Count: 3}},
+		{DeployScript: &DeployScript{Script: Script{Name: "s", Inputs: []string{"a"}, Outputs: []Output{{Topic: "b"}}, Mode: ModeAsync}}},
+		{SetClusterConfigs: &SetClusterConfigs{Node: -1, Set: map[string]string{"a": "b"}}},
+	}
+	for _, c := range seed {
+		b, err := c.Encode()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := DecodeCommand(b)
+		if err != nil {
+			return
+		}
+		s := New()
+		s.Step(Command{RegisterNode: &RegisterNode{Node: Node{ID: 0}, ClusterID: "x"}})
+		r := s.Step(c)
+		r.Encode()
+		if _, err := Restore(s.Snapshot()); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestRefusalsCrossTheLog(t *testing.T) {
+	for _, c := range codes {
+		in := Result{Refused: refuse(c.err, "x")}
+		out, err := DecodeResult(in.Encode())
+		if err != nil || !errors.Is(out.Refused.Err(), c.err) {
+			t.Errorf("%s comes out as %v, %v", c.code, out.Refused.Err(), err)
+		}
+	}
+	if err := (&Refusal{Code: "of another version", Text: "t"}).Err(); !errors.Is(err, ErrRefused) {
+		t.Errorf("an unknown code is %v", err)
+	}
+}
