@@ -71,7 +71,7 @@ write_prelude() {
 
 flags="--target=wasm32-wasi -O2 -D_GNU_SOURCE -D_WASI_EMULATED_SIGNAL"
 libflags="-w"
-linkflags="-mexec-model=reactor -Wl,--strip-all -Wl,--stack-first -Wl,-z,stack-size=393216 -Wl,--export=__stack_pointer"
+linkflags="-mexec-model=reactor -Wl,--strip-all -Wl,--stack-first -Wl,-z,stack-size=262144 -Wl,--export=__stack_pointer"
 
 check_tools
 mkdir -p "$out"

@@ -32,7 +32,7 @@ enum {
     NAMES_MAX = 256,          // declared inputs or outputs
     INPUT_SLACK_BYTES = 16,   // behind the frame: the JSON parser wants a zero after its text, vectors read 16 bytes
     ERROR_TEXT_BYTES_MAX = 16 << 10,
-    STACK_RESERVE_BYTES = 64 << 10, // of the C stack, for what runs below the last check
+    STACK_RESERVE_BYTES = 128 << 10, // of the C stack of 256 KiB, for what runs below the last check; ABI.md section 8 has the host's part
 };
 
 // Span is bytes somewhere in memory; length -1 is null. An untouched span is the source record's own.

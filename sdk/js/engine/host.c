@@ -1,6 +1,7 @@
 // Log, environment, time, random numbers and text: what a script sees of the world.
 #include "engine.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/time.h>
@@ -30,6 +31,20 @@ int clock_gettime(clockid_t clock, struct timespec *ts) {
 }
 
 _Noreturn void abort(void) { __builtin_trap(); }
+
+// --- no files: what the library prints when it is debugged goes nowhere, and keeps stdio and its imports out of the module ---
+
+_Noreturn void __assert_fail(const char *expression, const char *file, int line, const char *function) { __builtin_trap(); }
+
+int printf(const char *restrict format, ...) { return 0; }
+int fprintf(FILE *restrict file, const char *restrict format, ...) { return 0; }
+int putchar(int c) { return c; }
+int puts(const char *text) { return 0; }
+int fputc(int c, FILE *file) { return c; }
+#undef stdout
+FILE *const stdout = NULL;
+_Alignas(8) char __stderr_FILE[512]; // vfprintf names it to complain about long double, through our fprintf
+void __stdio_exit_needed(void) {}
 
 // --- random: docs/ABI.md section 6 ---
 
