@@ -40,6 +40,7 @@ type Batch struct {
 	Partition int32
 	Seed      uint64
 	Records   []abi.Record  // at least one; offsets ascend
+	Tails     [][]byte      // the records as AppendTail writes them; nil = not at hand
 	CPUMax    time.Duration // of the guest's own computing
 	WallEnd   time.Time     // zero = none
 }

@@ -166,9 +166,12 @@ func (g *redpanda) readHeader(a args) bool {
 func (g *redpanda) begin(b *Batch) {
 	g.batch, g.at = b, -1
 	g.out, g.outBytes = g.out[:0], 0
-	g.payloads = g.payloads[:0]
-	for i := range b.Records {
-		g.payloads = append(g.payloads, appendPayload(nil, &b.Records[i]))
+	g.payloads = b.Tails
+	if b.Tails == nil {
+		for i := range b.Records {
+			r := &b.Records[i]
+			g.payloads = append(g.payloads, AppendTail(nil, r.Key, r.Value, r.Headers))
+		}
 	}
 	g.wasi.begin(b.Seed, b.Records[0].Offset, b.Records[0].Timestamp)
 	g.wasi.said = g.wasi.said[:0]
@@ -266,12 +269,14 @@ func (g *redpanda) write(a args, output int) bool {
 		a.answer(answerRefused)
 		return true
 	}
-	record := abi.OutputRecord{Source: uint32(g.at), Output: uint16(output), Partition: abi.NoPartition}
-	if !parsePayload(slices.Clone(payload), &record) {
+	key, value, headers, ok := ParseTail(nil, slices.Clone(payload))
+	if !ok {
 		a.answer(answerBad)
 		return true
 	}
-	g.out = append(g.out, record)
+	g.out = append(g.out, abi.OutputRecord{
+		Source: uint32(g.at), Output: uint16(output), Partition: abi.NoPartition, Key: key, Value: value, Headers: headers,
+	})
 	g.outBytes += len(payload)
 	a.answer(int32(len(payload)))
 	return true
@@ -280,61 +285,3 @@ func (g *redpanda) write(a args, output int) bool {
 // redpandaOutBytesMax bounds the payloads of one batch, so that their frame,
 // which has some 40 bytes more for each, stays below abi.FrameBytesMax.
 const redpandaOutBytesMax = abi.FrameBytesMax / 2
-
-// appendPayload writes what follows the offset delta in a Kafka record: key,
-// value and headers, lengths as zig-zag varints, -1 = null.
-func appendPayload(dst []byte, r *abi.Record) []byte {
-	dst = appendField(appendField(dst, r.Key), r.Value)
-	dst = binary.AppendVarint(dst, int64(len(r.Headers)))
-	for _, h := range r.Headers {
-		dst = binary.AppendVarint(dst, int64(len(h.Key)))
-		dst = appendField(append(dst, h.Key...), h.Value)
-	}
-	return dst
-}
-
-func appendField(dst, field []byte) []byte {
-	if field == nil {
-		return binary.AppendVarint(dst, -1)
-	}
-	return append(binary.AppendVarint(dst, int64(len(field))), field...)
-}
-
-// parsePayload reads a payload, all of it; the record aliases it.
-func parsePayload(payload []byte, r *abi.OutputRecord) bool {
-	var ok bool
-	if r.Key, payload, ok = cutField(payload); !ok {
-		return false
-	}
-	if r.Value, payload, ok = cutField(payload); !ok {
-		return false
-	}
-	count, n := binary.Varint(payload)
-	if n <= 0 || count < 0 || count > abi.HeadersMax || count > int64(len(payload)) {
-		return false
-	}
-	payload = payload[n:]
-	r.Headers = make([]abi.Header, count)
-	for i := range r.Headers {
-		h := &r.Headers[i]
-		if h.Key, payload, ok = cutField(payload); !ok || h.Key == nil {
-			return false
-		}
-		if h.Value, payload, ok = cutField(payload); !ok {
-			return false
-		}
-	}
-	return len(payload) == 0
-}
-
-func cutField(b []byte) (field, rest []byte, ok bool) {
-	length, n := binary.Varint(b)
-	if n <= 0 || length < -1 || length > int64(len(b)-n) {
-		return nil, nil, false
-	}
-	if length == -1 {
-		return nil, b[n:], true
-	}
-	end := n + int(length)
-	return b[n:end:end], b[end:], true
-}
