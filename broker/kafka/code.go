@@ -53,6 +53,8 @@ const (
 	codeUnknownTopicID           int16 = 100
 	codeInconsistentTopicID      int16 = 103
 	codeFetchSessionTopicID      int16 = 106
+	codeMismatchedEndpoint       int16 = 114
+	codeUnsupportedEndpoint      int16 = 115
 )
 
 // codes translate the sentinels of the rooms below, first match first.
@@ -93,7 +95,29 @@ var codes = []struct {
 	{partition.ErrCorrupt, codeCorruptMessage},
 	{partition.ErrClosed, codeNotLeaderOrFollower},
 
+	{fetch.ErrSessionUnknown, codeFetchSessionIDNotFound},
+	{fetch.ErrSessionEpoch, codeInvalidFetchSessionEpoch},
+	{fetch.ErrSessionTopicIDs, codeFetchSessionTopicID},
 	{errUnknownTopicID, codeUnknownTopicID},
+	{errOldProduce, codeUnsupportedVersion},
+	{errAcks, codeInvalidRequiredAcks},
+	{errTransactional, codeTransactionalIDDenied},
+	{errInternal, codeInvalidTopic},
+	{errControl, codeInvalidRecord},
+	{errTimestamp, codeUnsupportedVersion},
+	{errAskedTwice, codeInvalidRequest},
+	{errNegativeOffset, codeOffsetOutOfRange},
+	{errNoDefaults, codeInvalidRequest},
+	{errBoth, codeInvalidRequest},
+	{errDeletionDisabled, codeTopicDeletionDisabled},
+	{errNameOrID, codeInvalidRequest},
+	{errNotDeletable, codePolicyViolation},
+	{errResourceType, codeInvalidRequest},
+	{errResourceName, codeInvalidRequest},
+	{errNullValue, codeInvalidRequest},
+	{errNamedTwice, codeInvalidRequest},
+	{errEndpointMismatch, codeMismatchedEndpoint},
+	{errEndpoint, codeUnsupportedEndpoint},
 	{cluster.ErrTopicExists, codeTopicAlreadyExists},
 	{cluster.ErrUnknownTopic, codeUnknownTopicOrPartition},
 	{cluster.ErrTopicName, codeInvalidTopic},
@@ -136,6 +160,10 @@ func codeOfProduce(err error) int16 {
 	}
 	return codeRequestTimedOut
 }
+
+// codeOfAdmin is code for a change of the cluster: an error that nobody declared
+// is the proposer's, and the outcome is unknown.
+func codeOfAdmin(err error) int16 { return codeOfProduce(err) }
 
 // text gives what a client may read of err, nil for none.
 func text(err error) *string {

@@ -54,10 +54,14 @@ func onStart[M any, R interface {
 // groups.go.
 func (s *Server) register() {
 	s.rows = map[int16]row{}
-	for _, rows := range [][]row{coreRows(), groupRows()} {
-		for _, r := range rows {
-			s.rows[r.key] = r
-		}
+	for _, r := range coreRows() {
+		s.rows[r.key] = r
+	}
+	if s.o.Groups == nil {
+		return
+	}
+	for _, r := range groupRows() {
+		s.rows[r.key] = r
 	}
 }
 

@@ -13,11 +13,13 @@ import (
 type Cluster interface {
 	Metadata() *cluster.Metadata
 	Leader(id model.PartitionID) (model.NodeID, model.LeaderEpoch)
-	CreateTopics(ctx context.Context, topics []cluster.CreateTopic, validateOnly bool) []cluster.TopicResult
-	DeleteTopics(ctx context.Context, ids []model.TopicID) []cluster.TopicResult
-	CreatePartitions(ctx context.Context, ask cluster.CreatePartitions, validateOnly bool) cluster.TopicResult
-	AlterTopicConfigs(ctx context.Context, name string, ops []cluster.ConfigOp, validateOnly bool) error
+	CreateTopics(ctx context.Context, asks []cluster.CreateTopic, validateOnly bool) ([]cluster.TopicResult, error)
+	DeleteTopics(ctx context.Context, refs []cluster.TopicRef) ([]cluster.TopicResult, error)
+	CreatePartitions(ctx context.Context, ask cluster.CreatePartitions, validateOnly bool) (*cluster.Topic, error)
+	AlterTopicConfigs(ctx context.Context, topic string, ops []cluster.ConfigOp, validateOnly bool) (*cluster.Topic, error)
+	ReplaceTopicConfigs(ctx context.Context, topic string, values map[string]string, validateOnly bool) (*cluster.Topic, error)
 	AlterClusterConfigs(ctx context.Context, node model.NodeID, ops []cluster.ConfigOp, validateOnly bool) error
+	ReplaceClusterConfigs(ctx context.Context, node model.NodeID, values map[string]string, validateOnly bool) error
 	ProducerIDs(ctx context.Context) (first model.ProducerID, count int64, err error)
 }
 
@@ -50,3 +52,11 @@ type producerService struct{ *produce.Service }
 func (p producerService) Start(ask produce.Ask) Pending { return p.Service.Start(ask) }
 
 var _ Fetcher = (*fetch.Service)(nil)
+
+var _ Cluster = (*cluster.Cluster)(nil)
+
+// Disk tells about the device under the data directory, for DescribeLogDirs.
+type Disk struct {
+	Dir           string
+	Total, Usable int64 // bytes; -1 when not known
+}

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/millrace-io/millrace/broker/config"
+	"github.com/millrace-io/millrace/broker/fetch"
 	"github.com/millrace-io/millrace/broker/model"
 )
 
@@ -23,6 +25,10 @@ type Options struct {
 	Log     *slog.Logger // nil: slog.Default
 	Metrics Metrics      // nil: none
 	Now     func() time.Time
+	// NodeConfigs gives the node's own settings for DescribeConfigs. nil: none.
+	NodeConfigs func() []config.Value
+	// Disk answers DescribeLogDirs. nil: the directory is not told.
+	Disk func() Disk
 }
 
 // Server serves the Kafka protocol on any number of listeners. Its methods may
@@ -35,6 +41,8 @@ type Server struct {
 	rows      map[int16]row
 	requests  *requestPools
 	responses *pool
+	sessions  *fetch.Sessions
+	producers producerIDs
 
 	ctx    context.Context // of handlers; ends when draining begins
 	cancel context.CancelFunc
@@ -60,6 +68,9 @@ func New(o Options) *Server {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.Disk == nil {
+		o.Disk = func() Disk { return Disk{Total: -1, Usable: -1} }
+	}
 	s := &Server{
 		o: o, limits: o.Limits.withDefaults(), log: o.Log.With("room", "kafka"), metrics: o.Metrics,
 		listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{},
@@ -67,6 +78,7 @@ func New(o Options) *Server {
 	s.requests = newRequestPools(s.limits.RequestBytes)
 	s.responses = newPool(s.limits.ResponseBytes)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.sessions = fetch.NewSessions(fetch.SessionLimits{Now: o.Now})
 	s.register()
 	return s
 }

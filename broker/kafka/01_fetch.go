@@ -1,0 +1,268 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/millrace-io/millrace/broker/cluster"
+	"github.com/millrace-io/millrace/broker/fetch"
+	"github.com/millrace-io/millrace/broker/model"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// Fetch (key 1), versions 4 to 18, with sessions (from 7, KIP-227), topic ids
+// (from 13) and the new leader beside NOT_LEADER (from 16, KIP-951). The first
+// batch of the first partition that has any always comes whole (KIP-74).
+//
+// An answer's memory is taken from the node's budget before it is read, and
+// given back when the client has taken it. When the budget is short answers
+// become smaller: a client that does not read holds little, and the others get
+// on.
+
+const (
+	// answerBytesMin may be read for any fetch, whatever the budget.
+	answerBytesMin = 64 << 10
+	// answerShare is the part of the budget that one answer may take at most.
+	answerShare = 16
+	// answerFreeShare is the part of what is left that one answer may take.
+	answerFreeShare = 4
+	// fetchWaitMax bounds how long a fetch may wait for records.
+	fetchWaitMax = 5 * time.Minute
+)
+
+// fetching is one fetch request under way; owned by its connection's reader.
+type fetching struct {
+	server *Server
+	r      *request
+	m      *kmsg.FetchRequest
+	turn   *fetch.Turn
+	errs   []error // of the turn's partitions that cannot be asked for
+	ask    fetch.Ask
+	index  []int // of ask's partitions in the turn's
+}
+
+func (s *Server) fetch(ctx context.Context, r *request, m *kmsg.FetchRequest) kmsg.Response {
+	answer := m.ResponseKind().(*kmsg.FetchResponse)
+	turn, err := s.sessions.Begin(sessionAsk(m))
+	if err != nil {
+		answer.ErrorCode = code(err)
+		return answer
+	}
+	f := &fetching{server: s, r: r, m: m, turn: turn}
+	f.resolve()
+	found := f.fetch(ctx)
+	f.answer(answer, found)
+	return answer
+}
+
+// sessionAsk gives the session's part of a request.
+func sessionAsk(m *kmsg.FetchRequest) fetch.SessionAsk {
+	ask := fetch.SessionAsk{ID: m.SessionID, Epoch: m.SessionEpoch, ByID: m.Version >= 13}
+	if m.Version < 7 {
+		ask.ID, ask.Epoch = 0, fetch.SessionFinal
+	}
+	for i := range m.Topics {
+		t := &m.Topics[i]
+		for j := range t.Partitions {
+			p := &t.Partitions[j]
+			ask.Partitions = append(ask.Partitions, fetch.SessionPartition{
+				Key:  fetch.SessionKey{Topic: fetch.SessionTopic{Name: t.Topic, ID: t.TopicID}, Index: p.Partition},
+				From: model.Offset(p.FetchOffset), BytesMax: int(p.PartitionMaxBytes),
+				CurrentEpoch: currentEpoch(m.Version, 9, p.CurrentLeaderEpoch),
+			})
+		}
+	}
+	for i := range m.ForgottenTopics {
+		t := &m.ForgottenTopics[i]
+		for _, p := range t.Partitions {
+			ask.Forgotten = append(ask.Forgotten, fetch.SessionKey{Topic: fetch.SessionTopic{Name: t.Topic, ID: t.TopicID}, Index: p})
+		}
+	}
+	return ask
+}
+
+// resolve finds the topics of the turn.
+func (f *fetching) resolve() {
+	f.errs = make([]error, len(f.turn.Partitions))
+	f.ask = fetch.Ask{
+		BytesMin: max(0, int(f.m.MinBytes)), Committed: f.m.IsolationLevel == isolationCommitted,
+		BytesMax:   min(max(0, int(f.m.MaxBytes)), f.server.o.Cluster.Metadata().Cluster.FetchBytesMax),
+		WaitMax:    min(max(0, time.Duration(f.m.MaxWaitMillis)*time.Millisecond), fetchWaitMax),
+		Partitions: make([]fetch.PartitionAsk, 0, len(f.turn.Partitions)),
+	}
+	var last fetch.SessionTopic
+	var topic *cluster.Topic
+	var err error
+	for i := range f.turn.Partitions {
+		p := &f.turn.Partitions[i]
+		if topic == nil || p.Key.Topic != last {
+			last = p.Key.Topic
+			topic, err = f.server.topic(f.m.Version >= 13, last.Name, last.ID)
+		}
+		if err != nil {
+			f.errs[i] = err
+			f.ask.WaitMax = 0
+			continue
+		}
+		f.ask.Partitions = append(f.ask.Partitions, fetch.PartitionAsk{
+			Partition: topic.PartitionID(p.Key.Index), From: p.From, BytesMax: max(0, p.BytesMax), CurrentEpoch: p.CurrentEpoch,
+		})
+		f.index = append(f.index, i)
+	}
+}
+
+// fetch reads at once as much as the budget gives; when that is not enough for
+// the client it waits for more, holding nothing meanwhile.
+func (f *fetching) fetch(ctx context.Context) []fetch.PartitionAnswer {
+	if len(f.ask.Partitions) == 0 {
+		return nil
+	}
+	now := f.ask
+	now.WaitMax = 0
+	found, bytes, limited := f.read(ctx, now)
+	if f.ask.WaitMax <= 0 || bytes >= f.ask.BytesMin || bytes > 0 && limited || failed(found) {
+		return found
+	}
+	f.hold(0)
+	later := f.ask
+	later.BytesMin = min(later.BytesMin, int(f.server.responses.total/answerShare))
+	later.BytesMax = min(later.BytesMax, max(answerBytesMin, later.BytesMin))
+	found, _, _ = f.read(ctx, later)
+	return found
+}
+
+// read fetches ask within the budget; limited tells that the budget, not the
+// client, set the size. Its bytes are held by the request.
+func (f *fetching) read(ctx context.Context, ask fetch.Ask) (found []fetch.PartitionAnswer, bytes int, limited bool) {
+	pool := f.server.responses
+	if ask.WaitMax == 0 {
+		want := min(pool.total/answerShare, pool.free()/answerFreeShare, int64(ask.BytesMax))
+		if want > answerBytesMin && pool.tryAcquire(want) {
+			f.r.held = want
+		}
+		most := max(want, answerBytesMin)
+		limited = int64(ask.BytesMax) > most
+		ask.BytesMax = int(min(int64(ask.BytesMax), most))
+	}
+	found = f.server.o.Fetch.Fetch(ctx, ask)
+	for i := range found {
+		bytes += len(found[i].Records)
+	}
+	f.hold(int64(bytes))
+	if f.r.held < int64(bytes) && bytes > answerBytesMin {
+		// A large first batch, and no budget: not now. The client asks again.
+		for i := range found {
+			found[i].Records = nil
+		}
+		f.server.pressure(ctx)
+		return found, 0, limited
+	}
+	return found, bytes, limited
+}
+
+// hold makes the request's share of the budget n bytes, if there are as many.
+func (f *fetching) hold(n int64) {
+	switch pool := f.server.responses; {
+	case n < f.r.held:
+		pool.release(f.r.held - n)
+		f.r.held = n
+	case n > f.r.held && pool.tryAcquire(n-f.r.held):
+		f.r.held = n
+	}
+}
+
+// pressureWait is how long a fetch waits for the budget before it answers
+// without records.
+const pressureWait = 500 * time.Millisecond
+
+// pressure waits a moment for the budget, which makes those give way that hold
+// it and do not read.
+func (s *Server) pressure(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, pressureWait)
+	defer cancel()
+	if n, err := s.responses.acquire(ctx, answerBytesMin); err == nil {
+		s.responses.release(n)
+	}
+}
+
+func failed(found []fetch.PartitionAnswer) bool {
+	for i := range found {
+		if found[i].Err != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// answer tells what was found, or, of a session, what of it is new.
+func (f *fetching) answer(answer *kmsg.FetchResponse, found []fetch.PartitionAnswer) {
+	all := make([]fetch.PartitionAnswer, len(f.turn.Partitions))
+	for i, err := range f.errs {
+		if err != nil {
+			all[i] = fetch.PartitionAnswer{Err: err, HighWatermark: model.NoOffset, LSO: model.NoOffset, LogStart: model.NoOffset}
+		}
+	}
+	for i, at := range f.index {
+		all[at] = found[i]
+	}
+	told := make([]fetch.Told, len(all))
+	for i := range all {
+		told[i] = fetch.Told{High: all[i].HighWatermark, LogStart: all[i].LogStart, Records: len(all[i].Records) > 0, Failed: all[i].Err != nil}
+	}
+	answer.SessionID = f.turn.ID
+	for i, yes := range f.turn.Answer(told) {
+		if yes {
+			f.add(answer, f.turn.Partitions[i].Key, &all[i])
+		}
+	}
+}
+
+// add puts a partition into the answer, behind others of its topic.
+func (f *fetching) add(answer *kmsg.FetchResponse, key fetch.SessionKey, found *fetch.PartitionAnswer) {
+	last := len(answer.Topics) - 1
+	if last < 0 || answer.Topics[last].Topic != key.Topic.Name || answer.Topics[last].TopicID != key.Topic.ID {
+		t := kmsg.NewFetchResponseTopic()
+		t.Topic, t.TopicID = key.Topic.Name, key.Topic.ID
+		answer.Topics = append(answer.Topics, t)
+		last++
+	}
+	p := kmsg.NewFetchResponseTopicPartition()
+	p.Partition, p.ErrorCode = key.Index, code(found.Err)
+	p.HighWatermark, p.LastStableOffset, p.LogStartOffset = int64(found.HighWatermark), int64(found.LSO), int64(found.LogStart)
+	p.RecordBatches = found.Records
+	if p.RecordBatches == nil {
+		p.RecordBatches = []byte{} // old clients do not take null
+	}
+	f.r.size += len(p.RecordBatches) + 64
+	if f.ask.Committed {
+		p.AbortedTransactions = make([]kmsg.FetchResponseTopicPartitionAbortedTransaction, 0, len(found.Aborted))
+		for _, a := range found.Aborted {
+			t := kmsg.NewFetchResponseTopicPartitionAbortedTransaction()
+			t.ProducerID, t.FirstOffset = int64(a.Producer), int64(a.First)
+			p.AbortedTransactions = append(p.AbortedTransactions, t)
+		}
+	}
+	if f.m.Version >= 16 && (errors.Is(found.Err, fetch.ErrNotLeader) || errors.Is(found.Err, fetch.ErrFencedEpoch)) {
+		f.leader(answer, &p, key)
+	}
+	answer.Topics[last].Partitions = append(answer.Topics[last].Partitions, p)
+}
+
+// leader says who serves the partition now.
+func (f *fetching) leader(answer *kmsg.FetchResponse, p *kmsg.FetchResponseTopicPartition, key fetch.SessionKey) {
+	node, epoch := f.server.o.Cluster.Leader(model.PartitionID{Topic: key.Topic.ID, Index: key.Index})
+	p.CurrentLeader.LeaderID, p.CurrentLeader.LeaderEpoch = int32(node), int32(epoch)
+	n, ok := f.server.o.Cluster.Metadata().Node(node)
+	if !ok {
+		return
+	}
+	for i := range answer.Brokers {
+		if answer.Brokers[i].NodeID == int32(node) {
+			return
+		}
+	}
+	b := kmsg.NewFetchResponseBroker()
+	b.NodeID, b.Host, b.Port, b.Rack = int32(n.ID), n.Host, n.Port, rack(n.Rack)
+	answer.Brokers = append(answer.Brokers, b)
+}
