@@ -2,11 +2,14 @@ package pacemaker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/millrace-io/millrace/broker/model"
 	"github.com/millrace-io/millrace/broker/partition"
+	"github.com/millrace-io/millrace/broker/produce"
+	"github.com/millrace-io/millrace/broker/script"
 )
 
 const (
@@ -143,18 +146,34 @@ func (l *leg) append(ctx context.Context, c *child, to model.Offset, batches [][
 	src := partition.Source{Key: l.f.key, Activation: l.plan.Activation, From: c.at, To: to}
 	if p != nil {
 		src.Gap = p.gap
-		if l.plan.OnError == Skip {
+		if l.plan.OnError == script.Skip {
 			for _, bad := range p.failed {
 				src.Verdicts = append(src.Verdicts, bad.Offset)
 			}
 		}
 	}
-	state, err := l.f.o.Children.AppendSource(ctx, c.id, src, batches)
+	state, err := l.f.o.Children.AppendSource(ctx, c.ID, src, batches)
 	if err != nil {
-		return fmt.Errorf("append [%d, %d) to %s-%d: %w", src.From, src.To, c.topic, c.id.Index, err)
+		err = fmt.Errorf("append [%d, %d) to %s-%d: %w", src.From, src.To, c.Topic, c.ID.Index, err)
+		if refused(err) {
+			return &halt{reason: err.Error(), offset: model.NoOffset}
+		}
+		return err
 	}
 	c.at = state.Offset
 	return nil
+}
+
+// refused tells that a child will not take the same append another time either.
+func refused(err error) bool {
+	for _, is := range []error{
+		produce.ErrScriptFailed, script.ErrScriptFailed, produce.ErrTooLarge, produce.ErrInvalidRecord, produce.ErrInvalidTimestamp,
+	} {
+		if errors.Is(err, is) {
+			return true
+		}
+	}
+	return false
 }
 
 // tellAll tells the targets that nothing came out for them since.

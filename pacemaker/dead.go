@@ -116,11 +116,11 @@ const windowMin = 256
 // this fiber under plan's activation. It looks from the newest backwards until
 // it meets an older letter of this fiber.
 func (f *fiber) deadLetters(ctx context.Context, plan *Spec, c *child, from, until model.Offset) ([]model.Offset, error) {
-	first, err := f.listOffset(ctx, c.id, fetch.TimestampEarliest)
+	first, err := f.listOffset(ctx, c.ID, fetch.TimestampEarliest)
 	if err != nil {
 		return nil, err
 	}
-	end, err := f.listOffset(ctx, c.id, fetch.TimestampLatest)
+	end, err := f.listOffset(ctx, c.ID, fetch.TimestampLatest)
 	if err != nil {
 		return nil, err
 	}
@@ -159,7 +159,7 @@ func (f *fiber) scanLetters(ctx context.Context, c *child, start, end model.Offs
 	var rec record.Record
 	for pos := start; pos < end; {
 		a := f.o.Reader.Fetch(ctx, fetch.Ask{
-			Partitions: []fetch.PartitionAsk{{Partition: c.id, From: pos, BytesMax: readBytesMax, CurrentEpoch: model.NoEpoch}},
+			Partitions: []fetch.PartitionAsk{{Partition: c.ID, From: pos, BytesMax: readBytesMax, CurrentEpoch: model.NoEpoch}},
 			BytesMin:   1, BytesMax: readBytesMax, WaitMax: time.Second,
 		})[0]
 		if a.Err != nil {

@@ -2,13 +2,13 @@ package pacemaker
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"time"
 
 	"github.com/millrace-io/millrace/broker/fetch"
 	"github.com/millrace-io/millrace/broker/model"
 	"github.com/millrace-io/millrace/broker/partition"
+	"github.com/millrace-io/millrace/broker/script"
 	"github.com/millrace-io/millrace/plugins/async"
 )
 
@@ -38,21 +38,18 @@ type View interface {
 type Plans interface {
 	// Remember stores s unless its activation is known, and gives what is known.
 	Remember(ctx context.Context, s *Spec) (*Spec, error)
-	// Recall gives ErrNoPlan for an activation that nobody remembered.
+	// Recall gives script.ErrNoPlan for an activation that nobody remembered.
 	Recall(ctx context.Context, script model.ScriptID, a model.Activation) (*Spec, error)
 }
 
 // ErrNoPlan says that nothing is known of an activation. What it left behind
 // cannot be finished.
-var ErrNoPlan = errors.New("the activation is not remembered")
+var ErrNoPlan = script.ErrNoPlan
 
-// Journal takes the records of __pacemaker. A nil value is a tombstone.
+// Journal takes the records of __pacemaker; script.Topic does.
 type Journal interface {
-	Put(ctx context.Context, records []JournalRecord) error
+	Put(ctx context.Context, records []script.KV) (model.Offset, error)
 }
-
-// JournalRecord is a record of __pacemaker.
-type JournalRecord struct{ Key, Value []byte }
 
 // Options wires a Pacemaker.
 type Options struct {

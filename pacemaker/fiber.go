@@ -58,14 +58,14 @@ func newFiber(o *Options, s *Spec, topic string, parent model.PartitionID) *fibe
 		changed: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	f.log = o.Log.With("script", s.Name, "parent", f.topic, "partition", parent.Index)
-	f.spec.Store(s.forTopic(topic))
+	f.spec.Store(s.ForTopic(topic))
 	f.status.begin(o.Now)
 	return f
 }
 
 // update hands over a newer spec.
 func (f *fiber) update(s *Spec) {
-	f.spec.Store(s.forTopic(f.topic))
+	f.spec.Store(s.ForTopic(f.topic))
 	f.nudge()
 }
 
@@ -155,7 +155,7 @@ func (f *fiber) remember(ctx context.Context, spec *Spec) (*Spec, error) {
 func (f *fiber) recall(ctx context.Context, spec *Spec) (*Spec, error) {
 	plan, err := f.o.Plans.Recall(ctx, spec.Script, spec.Activation)
 	if err == nil {
-		return plan.forTopic(f.topic), nil
+		return plan.ForTopic(f.topic), nil
 	}
 	if !errors.Is(err, ErrNoPlan) {
 		return nil, fmt.Errorf("recall activation %d: %w", spec.Activation, err)
@@ -165,11 +165,11 @@ func (f *fiber) recall(ctx context.Context, spec *Spec) (*Spec, error) {
 			return nil, &halt{reason: fmt.Sprintf("child topic %q does not exist: deploy the script again or remove it", o.Topic), offset: model.NoOffset}
 		}
 	}
-	plan, err = f.o.Plans.Remember(ctx, spec.whole)
+	plan, err = f.o.Plans.Remember(ctx, spec.Whole())
 	if err != nil {
 		return nil, fmt.Errorf("remember activation %d: %w", spec.Activation, err)
 	}
-	return plan.forTopic(f.topic), nil
+	return plan.ForTopic(f.topic), nil
 }
 
 // waitChange waits until spec is no longer the newest.
@@ -231,11 +231,11 @@ func (f *fiber) openGuest(ctx context.Context, plan *Spec) error {
 		return nil
 	}
 	f.closeGuest()
-	input := plan.inputOf(f.topic)
+	input := plan.InputOf(f.topic)
 	if input < 0 {
 		return &halt{reason: fmt.Sprintf("activation %d does not read topic %q", plan.Activation, f.topic), offset: model.NoOffset}
 	}
-	g, err := f.o.Sidecar.Open(ctx, plan.fiberSpec(f.key.Parent, input))
+	g, err := f.o.Sidecar.Open(ctx, plan.FiberSpec(f.key.Parent, input))
 	if err != nil {
 		return fmt.Errorf("open script %q in the sidecar: %w", plan.Name, err)
 	}

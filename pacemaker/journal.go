@@ -8,6 +8,7 @@ import (
 
 	"github.com/millrace-io/millrace/broker/fetch"
 	"github.com/millrace-io/millrace/broker/model"
+	"github.com/millrace-io/millrace/broker/script"
 )
 
 // JournalTopic is the compacted topic that shows how fibers stand. It is for
@@ -71,7 +72,7 @@ func (p *Pacemaker) keepJournal(ctx context.Context) {
 }
 
 func (p *Pacemaker) writeJournal(ctx context.Context, written map[string]time.Time) {
-	var records []JournalRecord
+	var records []script.KV
 	stamps, there := map[string]time.Time{}, map[string]bool{}
 	for _, s := range p.Status() {
 		key := string(JournalKey(s.Name, s.Topic, s.Parent.Index))
@@ -84,7 +85,7 @@ func (p *Pacemaker) writeJournal(ctx context.Context, written map[string]time.Ti
 			p.o.Log.Error("journal entry not written", "key", key, "err", err)
 			continue
 		}
-		records = append(records, JournalRecord{Key: []byte(key), Value: value})
+		records = append(records, script.KV{Key: []byte(key), Value: value})
 		stamps[key] = s.Updated
 	}
 	for key := range written {
@@ -95,7 +96,7 @@ func (p *Pacemaker) writeJournal(ctx context.Context, written map[string]time.Ti
 	if len(records) == 0 {
 		return
 	}
-	if err := p.o.Journal.Put(ctx, records); err != nil {
+	if _, err := p.o.Journal.Put(ctx, records); err != nil {
 		if ctx.Err() == nil {
 			p.o.Log.Warn("journal not written", "topic", JournalTopic, "err", err)
 		}

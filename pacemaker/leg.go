@@ -36,7 +36,7 @@ type leg struct {
 func (f *fiber) nextLeg(ctx context.Context, plan *Spec, children []child) (*leg, error) {
 	low, high, dead := model.OffsetMax, model.NoOffset, (*child)(nil)
 	for i := range children {
-		if c := &children[i]; c.dlq {
+		if c := &children[i]; c.DLQ {
 			dead = c
 		} else {
 			low, high = min(low, c.at), max(high, c.at)
@@ -58,7 +58,7 @@ func (f *fiber) nextLeg(ctx context.Context, plan *Spec, children []child) (*leg
 	l.main = l.until == model.OffsetMax
 	l.decided = !l.main
 	for i := range children {
-		if c := &children[i]; c.at == low && (!c.dlq || l.main) {
+		if c := &children[i]; c.at == low && (!c.DLQ || l.main) {
 			l.targets = append(l.targets, c)
 		}
 	}
@@ -81,7 +81,7 @@ func (f *fiber) failedBefore(ctx context.Context, plan *Spec, children []child, 
 				failed = append(failed, v)
 			}
 		}
-		if c.dlq && c.at > l.from {
+		if c.DLQ && c.at > l.from {
 			more, err := f.deadLetters(ctx, plan, c, l.from, l.until)
 			if err != nil {
 				return nil, fmt.Errorf("read what failed in [%d, %d): %w", l.from, l.until, err)
@@ -96,15 +96,15 @@ func (f *fiber) failedBefore(ctx context.Context, plan *Spec, children []child, 
 // advance tells one child that nothing comes for it before to.
 func (f *fiber) advance(ctx context.Context, plan *Spec, c *child, to model.Offset) error {
 	src := partition.Source{Key: f.key, Activation: plan.Activation, From: c.at, To: to}
-	if _, err := f.o.Children.AppendSource(ctx, c.id, src, nil); err != nil {
-		return fmt.Errorf("advance %s-%d from %d to %d: %w", c.topic, c.id.Index, c.at, to, err)
+	if _, err := f.o.Children.AppendSource(ctx, c.ID, src, nil); err != nil {
+		return fmt.Errorf("advance %s-%d from %d to %d: %w", c.Topic, c.ID.Index, c.at, to, err)
 	}
 	return nil
 }
 
 // deadOf gives the dead letter child if the leg writes it.
 func (l *leg) deadOf() *child {
-	i := slices.IndexFunc(l.targets, func(c *child) bool { return c.dlq })
+	i := slices.IndexFunc(l.targets, func(c *child) bool { return c.DLQ })
 	if i < 0 {
 		return nil
 	}
@@ -115,7 +115,7 @@ func (l *leg) deadOf() *child {
 // it is none of them.
 func (l *leg) childIndex(output int, index int32) (int, bool) {
 	return slices.BinarySearchFunc(l.all, output, func(c child, o int) int {
-		return cmp.Or(cmp.Compare(c.output, o), cmp.Compare(c.id.Index, index))
+		return cmp.Or(cmp.Compare(c.Output, o), cmp.Compare(c.ID.Index, index))
 	})
 }
 

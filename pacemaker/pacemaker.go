@@ -108,7 +108,7 @@ func (p *Pacemaker) reconcile(ctx context.Context, work *sync.WaitGroup) {
 	for key, f := range p.fibers {
 		if w, ok := want[key]; !ok {
 			f.cancel() // it leaves the map when it has ended
-		} else if !reflect.DeepEqual(f.spec.Load().whole, w.spec) {
+		} else if !reflect.DeepEqual(f.spec.Load().Whole(), w.spec) {
 			f.update(w.spec)
 		}
 	}
@@ -172,4 +172,24 @@ func (f *fiber) describe() Status {
 	s := f.status.get()
 	s.Script, s.Name, s.Parent, s.Topic = f.key.Script, f.spec.Load().Name, f.key.Parent, f.topic
 	return s
+}
+
+// Fibers tells how the fibers of one script stand, by topic and partition.
+func (p *Pacemaker) Fibers(script model.ScriptID) []Status {
+	return slices.DeleteFunc(p.Status(), func(s Status) bool { return s.Script != script })
+}
+
+// Retain gives the offset from which on a parent partition led here has to be
+// kept for its scripts, false if none reads it. A fiber that does not know yet
+// where its children stand keeps all.
+func (p *Pacemaker) Retain(parent model.PartitionID) (model.Offset, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	least, any := model.OffsetMax, false
+	for key, f := range p.fibers {
+		if key.Parent == parent {
+			least, any = min(least, max(f.status.get().Offset, 0)), true
+		}
+	}
+	return least, any
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/millrace-io/millrace/broker/model"
 	"github.com/millrace-io/millrace/broker/partition"
 	"github.com/millrace-io/millrace/broker/produce"
+	"github.com/millrace-io/millrace/broker/script"
 )
 
 // errAhead says that a child knows a newer activation than this node's metadata.
@@ -17,7 +18,7 @@ var errAhead = errors.New("a child has taken a newer activation; waiting for the
 // settle asks every child where it stands and, where some do not know plan's
 // activation yet, brings them to one offset and activates it.
 func (f *fiber) settle(ctx context.Context, spec, plan *Spec) ([]child, error) {
-	children := plan.children(f.key.Parent.Index)
+	children := childrenOf(plan, f.key.Parent.Index)
 	states, err := f.ask(ctx, children)
 	if err != nil {
 		return nil, err
@@ -67,9 +68,9 @@ func (f *fiber) ask(ctx context.Context, children []child) ([]partition.SourceSt
 	states := make([]partition.SourceState, len(children))
 	err := each(len(children), func(i int) error {
 		var err error
-		states[i], err = f.o.Children.Source(ctx, children[i].id, f.key)
+		states[i], err = f.o.Children.Source(ctx, children[i].ID, f.key)
 		if err != nil {
-			return fmt.Errorf("ask %s-%d for its source offset: %w", children[i].topic, children[i].id.Index, err)
+			return fmt.Errorf("ask %s-%d for its source offset: %w", children[i].Topic, children[i].ID.Index, err)
 		}
 		return nil
 	})
@@ -107,7 +108,7 @@ func (f *fiber) barrier(ctx context.Context, plan *Spec, states []partition.Sour
 	}
 	before, err := f.o.Plans.Recall(ctx, f.key.Script, old)
 	if err == nil {
-		before = before.forTopic(f.topic)
+		before = before.ForTopic(f.topic)
 		err = f.levelOut(ctx, before, plan)
 	}
 	var h *halt
@@ -121,7 +122,7 @@ func (f *fiber) barrier(ctx context.Context, plan *Spec, states []partition.Sour
 	case !errors.As(err, &h):
 		return fmt.Errorf("finish activation %d: %w", old, err)
 	}
-	if plan.ByKey || before == nil || before.ByKey || before.OnError == Dead {
+	if plan.ByKey || before == nil || before.ByKey || before.OnError == script.Dead {
 		// Another routing of the same records would lose or repeat some, and dead
 		// letters are told apart by their activation.
 		return h
@@ -184,14 +185,14 @@ func (f *fiber) levelOut(ctx context.Context, before, plan *Spec) error {
 // askOld gives before's children that still exist and stand under it.
 func (f *fiber) askOld(ctx context.Context, before, plan *Spec) ([]child, error) {
 	var there []child
-	for _, c := range before.children(f.key.Parent.Index) {
-		s, err := f.o.Children.Source(ctx, c.id, f.key)
-		still := slices.ContainsFunc(plan.Outputs, func(o Output) bool { return o.ID == c.id.Topic })
+	for _, c := range childrenOf(before, f.key.Parent.Index) {
+		s, err := f.o.Children.Source(ctx, c.ID, f.key)
+		still := slices.ContainsFunc(plan.Outputs, func(o script.Output) bool { return o.ID == c.ID.Topic })
 		switch {
 		case errors.Is(err, produce.ErrUnknownPartition) && !still:
 			continue
 		case err != nil:
-			return nil, fmt.Errorf("ask %s-%d for its source offset: %w", c.topic, c.id.Index, err)
+			return nil, fmt.Errorf("ask %s-%d for its source offset: %w", c.Topic, c.ID.Index, err)
 		case !s.Known || s.Activation != before.Activation:
 			continue
 		}
@@ -201,29 +202,31 @@ func (f *fiber) askOld(ctx context.Context, before, plan *Spec) ([]child, error)
 	return there, nil
 }
 
-// activate gives plan's activation to the children that do not know it.
+// activate gives plan's activation to the children that do not know it. Those
+// that took the last one that set offsets go on where they stand; those that
+// did not, and new ones, begin where the others stand, or where the script does.
 func (f *fiber) activate(ctx context.Context, spec, plan *Spec, children []child, states []partition.SourceState) ([]partition.SourceState, error) {
-	base, keep := spec.startOf(f.key.Parent), false
-	last := newest(states)
-	if spec.Keep && last > 0 {
-		keep, base = true, model.OffsetMax
-		for _, s := range states {
-			if s.Known && s.Activation == last {
-				base = min(base, s.Offset)
-			}
+	kept := func(s partition.SourceState) bool { return s.Known && s.Activation >= spec.KeepFrom }
+	base := model.OffsetMax
+	for _, s := range states {
+		if kept(s) {
+			base = min(base, s.Offset)
 		}
 	}
+	if base == model.OffsetMax {
+		base = spec.StartOf(f.key.Parent)
+	}
+	last := newest(states)
 	err := each(len(children), func(i int) error {
 		s, c := states[i], children[i]
 		if s.Known && s.Activation == plan.Activation {
 			return nil
 		}
-		a := partition.Activate{Key: f.key, Activation: plan.Activation, Offset: base}
-		a.Keep = keep && s.Known && s.Activation == last
-		got, err := f.o.Children.Activate(ctx, c.id, a)
+		a := partition.Activate{Key: f.key, Activation: plan.Activation, Offset: base, Keep: kept(s)}
+		got, err := f.o.Children.Activate(ctx, c.ID, a)
 		switch {
 		case err != nil:
-			return fmt.Errorf("activate %d in %s-%d: %w", a.Activation, c.topic, c.id.Index, err)
+			return fmt.Errorf("activate %d in %s-%d: %w", a.Activation, c.Topic, c.ID.Index, err)
 		case !got.Known || got.Activation != plan.Activation:
 			return errAhead
 		}
@@ -233,6 +236,7 @@ func (f *fiber) activate(ctx context.Context, spec, plan *Spec, children []child
 	if err != nil {
 		return nil, err
 	}
-	f.log.Info("activation taken", "activation", plan.Activation, "from", last, "offset", base, "keep", keep)
+	f.status.began(plan.Activation, base)
+	f.log.Info("activation taken", "activation", plan.Activation, "before", last, "offset", base)
 	return states, nil
 }

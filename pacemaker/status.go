@@ -7,6 +7,7 @@ import (
 
 	"github.com/millrace-io/millrace/broker/admin/api"
 	"github.com/millrace-io/millrace/broker/model"
+	"github.com/millrace-io/millrace/broker/script"
 )
 
 // The states of a fiber.
@@ -17,33 +18,8 @@ const (
 	stateStopped  = api.StateStopped
 )
 
-// Status is how a fiber stands. It is a copy.
-type Status struct {
-	Script     model.ScriptID
-	Name       string
-	Activation model.Activation // that all children have taken; 0 before any
-	Digest     model.Digest
-	Parent     model.PartitionID
-	Topic      string // the parent's
-	State      string // one of api's states
-	Reason     string // why it is in that state, when there is more to say
-	Offset     model.Offset
-	End        model.Offset // of what can be taken, as last seen
-	LagRecords int64
-	LagMs      int64 // age of the first record not taken; 0 when there is none
-	Gap        int64 // offsets that the parent had trimmed before they were taken
-	Children   []ChildStatus
-	LastError  *api.ScriptError
-	Updated    time.Time
-	api.ScriptCounts
-}
-
-// ChildStatus is where a child stood when the fiber last asked it.
-type ChildStatus struct {
-	Topic     string
-	Partition int32
-	Offset    model.Offset
-}
+// Status is how a fiber stands.
+type Status = script.FiberState
 
 // ahead is a range that was read and not yet appended.
 type ahead struct {
@@ -58,11 +34,12 @@ type status struct {
 	s      Status
 	waitTo []ahead
 	steps  uint64 // counts what was appended
+	begun  model.Activation
 }
 
 func (t *status) begin(now func() time.Time) {
 	t.now = now
-	t.s.State, t.s.Offset, t.s.End, t.s.Updated = stateStarting, model.NoOffset, model.NoOffset, now()
+	t.s.State, t.s.Offset, t.s.End, t.s.Began, t.s.Updated = stateStarting, model.NoOffset, model.NoOffset, model.NoOffset, now()
 }
 
 func (t *status) change(do func(s *Status)) {
@@ -98,14 +75,20 @@ func (t *status) starts(plan *Spec) {
 	t.settled(stateStarting, fmt.Sprintf("the children have to take activation %d", plan.Activation))
 }
 
+// began says that this fiber made all children take an activation, at offset.
+func (t *status) began(a model.Activation, offset model.Offset) {
+	t.change(func(s *Status) { t.begun, s.Began = a, offset })
+}
+
 // applied says that all children have taken plan.
 func (t *status) applied(plan *Spec, children []child) {
 	t.change(func(s *Status) {
+		if t.begun != plan.Activation {
+			s.Began = model.NoOffset
+		}
 		s.Activation, s.Digest = plan.Activation, plan.Digest
-		s.Children = make([]ChildStatus, 0, len(children))
 		s.Offset = model.OffsetMax
 		for _, c := range children {
-			s.Children = append(s.Children, ChildStatus{Topic: c.topic, Partition: c.id.Index, Offset: c.at})
 			s.Offset = min(s.Offset, c.at)
 		}
 		s.End = max(s.End, s.Offset)

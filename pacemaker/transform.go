@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/millrace-io/millrace/broker/model"
+	"github.com/millrace-io/millrace/broker/script"
 	"github.com/millrace-io/millrace/plugins/async"
 	"github.com/millrace-io/millrace/plugins/control"
 )
@@ -71,7 +72,7 @@ func (l *leg) transform(ctx context.Context, s span) ([]piece, error) {
 	if fault := l.fault(r); fault != "" {
 		return l.halves(ctx, s, fault)
 	}
-	if len(r.Failed) > 0 && l.plan.OnError == Stop {
+	if len(r.Failed) > 0 && l.plan.OnError == script.Stop {
 		return l.stopBefore(ctx, s, r.Failed[0])
 	}
 	p, err := l.piece(s, r)
@@ -135,7 +136,7 @@ func (l *leg) fault(r async.Result) string {
 			bytes[i] += len(b)
 		}
 		if bytes[i] > appendBytesMax {
-			return fmt.Sprintf("its outputs in %s-%d have more than %d bytes", l.all[i].topic, o.Partition, appendBytesMax)
+			return fmt.Sprintf("its outputs in %s-%d have more than %d bytes", l.all[i].Topic, o.Partition, appendBytesMax)
 		}
 	}
 	return ""
@@ -148,7 +149,7 @@ func (l *leg) halves(ctx context.Context, s span, fault string) ([]piece, error)
 		if l.decided {
 			return nil, &halt{offset: bad.Offset, reason: fmt.Sprintf("record %d passed for another child and fails now: %s", s.from, fault)}
 		}
-		if l.plan.OnError == Stop {
+		if l.plan.OnError == script.Stop {
 			return l.stopBefore(ctx, s, bad)
 		}
 		p, err := l.piece(s, async.Result{RecordsIn: 1, Failed: []async.FailedRecord{bad}})
@@ -196,7 +197,7 @@ func (l *leg) piece(s span, r async.Result) (piece, error) {
 		}
 	}
 	p.failed = r.Failed
-	if len(r.Failed) == 0 || l.plan.OnError != Dead {
+	if len(r.Failed) == 0 || l.plan.OnError != script.Dead {
 		return p, nil
 	}
 	var err error
