@@ -13,7 +13,6 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/millrace-io/millrace/broker/admin/api"
-	"github.com/millrace-io/millrace/sdk/manifest"
 )
 
 const (
@@ -82,26 +81,6 @@ func (d *deployAsk) check() error {
 	case len(d.module) == 0:
 		return fmt.Errorf("%w: the form has no part module", api.ErrInvalid)
 	}
-	return d.canonicalise()
-}
-
-// canonicalise takes a canonical manifest, as the CLI sends, or the YAML of
-// transform.yaml, as people send with other tools; below it is canonical.
-func (d *deployAsk) canonicalise() error {
-	m, err := manifest.Decode(d.manifest)
-	if errors.Is(err, manifest.ErrCanonical) {
-		if m, err = manifest.Parse(manifest.FileName, d.manifest); err == nil {
-			m.Name = d.Name
-			err = m.Check()
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("%w: %v", api.ErrInvalid, err)
-	}
-	if m.Name != d.Name {
-		return fmt.Errorf("%w: the path names script %q, the manifest %q", api.ErrInvalid, d.Name, m.Name)
-	}
-	d.manifest = m.Canonical()
 	return nil
 }
 

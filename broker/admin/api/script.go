@@ -16,7 +16,7 @@ const ManifestBytesMax = 256 << 10
 // DeployAsk asks for a script to be deployed, or deployed anew under its name.
 type DeployAsk struct {
 	Name     string
-	Manifest []byte // canonical: what sdk/manifest's Canonical writes and Decode reads; its name is Name
+	Manifest []byte // YAML as package sdk/manifest reads it, flags of the CLI merged in
 	Module   []byte // WebAssembly, at most ModuleBytesMax; the callee owns it
 	// Start is a position (end, start, @time, +n, -n) asked for in so many
 	// words. Empty: the manifest's at the first deployment; a redeploy goes on
