@@ -47,8 +47,8 @@ fetch_sources() {
 
 # The library changes rarely and takes longest: it is one object, kept apart.
 build_library() {
-	want=$(digest quickjs_unit.c sources/Cargo.lock)
-	if up_to_date "$out/library.o" "$want"; then
+	library=$(digest quickjs_unit.c engine.h sources/Cargo.lock)
+	if up_to_date "$out/library.o" "$library"; then
 		return
 	fi
 	echo "js engine: compiling QuickJS-ng" >&2
@@ -57,7 +57,7 @@ build_library() {
 	done
 	"$CLANG" $flags $libflags -I "$quickjs" -I "$here" -c "$here/quickjs_unit.c" -o "$out/quickjs_unit.o"
 	wasm-ld-19 -r "$out/libregexp.o" "$out/libunicode.o" "$out/dtoa.o" "$out/quickjs_unit.o" -o "$out/library.o"
-	echo "$want" >"$out/library.o.digest"
+	echo "$library" >"$out/library.o.digest"
 }
 
 write_prelude() {
