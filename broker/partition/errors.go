@@ -1,6 +1,10 @@
 package partition
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/millrace-io/millrace/broker/segment"
+)
 
 var (
 	// ErrStaleEpoch says that a command's proposer no longer leads: it was dropped,
@@ -27,9 +31,9 @@ var (
 	ErrOffsetOutOfRange = errors.New("offset out of range")
 	// ErrCorrupt says that stored bytes are not what was written. They are never
 	// served; other ranges are.
-	ErrCorrupt = errors.New("stored log is corrupt")
+	ErrCorrupt = segment.ErrCorrupt
 	// ErrFormat says that files were written by a newer version. Start that one.
-	ErrFormat = errors.New("unsupported format version")
+	ErrFormat = segment.ErrFormat
 	// ErrCommand says that an entry of the raft log cannot be read or contradicts
 	// what came before it. The node must stop.
 	ErrCommand = errors.New("invalid command")

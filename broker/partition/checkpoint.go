@@ -1,0 +1,267 @@
+package partition
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	iofs "io/fs"
+	"path/filepath"
+	"slices"
+
+	"github.com/millrace-io/millrace/broker/disk"
+	"github.com/millrace-io/millrace/broker/model"
+	"github.com/millrace-io/millrace/broker/segment"
+)
+
+const (
+	checkpointMagic   = "millrchk"
+	checkpointVersion = 1
+	checkpointCopies  = 2
+	// checkpointMax bounds what is read as a checkpoint: every producer there can be
+	// takes some 100 bytes, every source with all its verdicts some 20 KiB.
+	checkpointMax = 256 << 20
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func checkpointName(dir string, copy int) string {
+	return filepath.Join(dir, fmt.Sprintf("checkpoint.%d", copy))
+}
+
+// encodeCheckpoint writes down everything that Apply has decided, in a fixed order.
+func (p *Partition) encodeCheckpoint(sequence uint64) []byte {
+	b := make([]byte, 0, 256+len(p.segments)*48+len(p.producers.byID)*96+len(p.sources)*64)
+	b = append(b, checkpointMagic...)
+	b = binary.LittleEndian.AppendUint32(b, checkpointVersion)
+	b = append(b, p.o.ID.Topic[:]...)
+	b = binary.AppendVarint(b, int64(p.o.ID.Index))
+	b = binary.AppendUvarint(b, sequence)
+	b = binary.AppendUvarint(b, p.applied)
+	for _, o := range []model.Offset{p.logStart, p.logEnd, p.horizon, p.cleaned} {
+		b = binary.AppendVarint(b, int64(o))
+	}
+	b = binary.AppendVarint(b, int64(p.epoch))
+	b = binary.AppendUvarint(b, uint64(len(p.segments)))
+	for _, s := range p.segments {
+		b = appendMeta(b, s.Meta(), s.Sealed())
+	}
+	b = binary.AppendUvarint(b, uint64(len(p.epochs)))
+	for _, e := range p.epochs {
+		b = binary.AppendVarint(b, int64(e.epoch))
+		b = binary.AppendVarint(b, int64(e.start))
+	}
+	b = p.producers.append(b)
+	b = binary.AppendUvarint(b, uint64(len(p.aborted)))
+	for _, a := range p.aborted {
+		b = binary.AppendVarint(b, int64(a.Producer))
+		b = binary.AppendVarint(b, int64(a.First))
+		b = binary.AppendVarint(b, int64(a.Last))
+	}
+	b = p.appendSources(b)
+	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+}
+
+func appendMeta(b []byte, m segment.Meta, sealed bool) []byte {
+	b = binary.AppendVarint(b, int64(m.Base))
+	b = binary.AppendVarint(b, int64(m.End))
+	b = binary.AppendUvarint(b, uint64(m.Generation))
+	b = binary.AppendVarint(b, m.Length)
+	b = binary.AppendVarint(b, m.FirstTime)
+	b = binary.AppendVarint(b, m.MaxTime)
+	b = binary.AppendVarint(b, int64(m.FirstEpoch))
+	b = binary.AppendVarint(b, int64(m.LastEpoch))
+	return append(b, boolByte(sealed))
+}
+
+func (p *producers) append(b []byte) []byte {
+	b = binary.AppendUvarint(b, uint64(len(p.byID)))
+	for _, id := range p.ids() {
+		pr := p.byID[id]
+		b = binary.AppendVarint(b, int64(id))
+		b = binary.AppendVarint(b, int64(pr.epoch))
+		b = binary.AppendVarint(b, int64(pr.last))
+		b = binary.AppendVarint(b, pr.time)
+		b = binary.AppendVarint(b, int64(pr.txnStart))
+		b = append(b, pr.count)
+		for _, s := range pr.batches[:pr.count] {
+			b = binary.AppendVarint(b, int64(s.first))
+			b = binary.AppendVarint(b, int64(s.last))
+			b = binary.AppendVarint(b, int64(s.base))
+			b = binary.AppendVarint(b, s.appendTime)
+		}
+	}
+	return b
+}
+
+func (p *Partition) appendSources(b []byte) []byte {
+	b = binary.AppendUvarint(b, uint64(len(p.sources)))
+	for _, k := range p.sourceKeys() {
+		s := p.sources[k]
+		b = appendKey(b, k)
+		b = binary.AppendUvarint(b, uint64(s.activation))
+		b = binary.AppendVarint(b, int64(s.offset))
+		b = binary.AppendVarint(b, s.gap)
+		b = append(b, boolByte(s.removed))
+		b = appendOffsets(b, s.verdicts)
+	}
+	return b
+}
+
+// listed is a segment as a checkpoint has it.
+type listed struct {
+	meta   segment.Meta
+	sealed bool
+}
+
+// decodeCheckpoint reads a checkpoint of p's partition into p, but for its segments.
+func (p *Partition) decodeCheckpoint(b []byte) ([]listed, error) {
+	if len(b) < len(checkpointMagic)+8 || string(b[:8]) != checkpointMagic {
+		return nil, errors.New("not a checkpoint")
+	}
+	body := b[:len(b)-4]
+	if crc32.Checksum(body, castagnoli) != binary.LittleEndian.Uint32(b[len(b)-4:]) {
+		return nil, errors.New("checksum mismatch")
+	}
+	if v := binary.LittleEndian.Uint32(b[8:]); v != checkpointVersion {
+		return nil, fmt.Errorf("%w: checkpoint version %d, this node reads %d", ErrFormat, v, checkpointVersion)
+	}
+	d := decoder{b: body[12:]}
+	var id model.PartitionID
+	copy(id.Topic[:], d.take(uint64(len(id.Topic)), "topic id"))
+	id.Index = d.i32()
+	if d.err == nil && id != p.o.ID {
+		return nil, fmt.Errorf("it is partition %s's, want %s", id, p.o.ID)
+	}
+	p.sequence, p.applied = d.uvarint(), d.uvarint()
+	p.logStart, p.logEnd, p.horizon, p.cleaned = d.offset(), d.offset(), d.offset(), d.offset()
+	p.epoch = model.LeaderEpoch(d.i32())
+	segments := make([]listed, 0, d.count(9))
+	for range cap(segments) {
+		segments = append(segments, d.segment())
+	}
+	p.epochs = make([]epochStart, 0, d.count(2))
+	for range cap(p.epochs) {
+		p.epochs = append(p.epochs, epochStart{model.LeaderEpoch(d.i32()), d.offset()})
+	}
+	p.producers = d.producers()
+	for range d.count(3) {
+		p.aborted = append(p.aborted, AbortedTxn{model.ProducerID(d.varint()), d.offset(), d.offset()})
+	}
+	p.sources = d.sources()
+	if d.err == nil && len(d.b) != 0 {
+		d.fail("%d bytes behind the end", len(d.b))
+	}
+	return segments, d.err
+}
+
+func (d *decoder) segment() (l listed) {
+	l.meta = segment.Meta{
+		Base: d.offset(), End: d.offset(), Generation: uint32(d.uvarint()), Length: d.varint(),
+		FirstTime: d.varint(), MaxTime: d.varint(),
+		FirstEpoch: model.LeaderEpoch(d.i32()), LastEpoch: model.LeaderEpoch(d.i32()),
+	}
+	l.sealed = d.bool()
+	return l
+}
+
+func (d *decoder) producers() (p producers) {
+	n := d.count(6)
+	if n > 0 {
+		p.byID = make(map[model.ProducerID]*producer, n)
+	}
+	for range n {
+		id := model.ProducerID(d.varint())
+		pr := &producer{epoch: int16(d.varint()), last: d.offset(), time: d.varint(), txnStart: d.offset(), count: d.byte()}
+		if pr.count > seenMax {
+			d.fail("producer %d with %d batches", id, pr.count)
+			return p
+		}
+		for i := range pr.batches[:pr.count] {
+			pr.batches[i] = seen{d.i32(), d.i32(), d.offset(), d.varint()}
+		}
+		if pr.txnStart != model.NoOffset {
+			p.open++
+		}
+		p.byID[id] = pr
+	}
+	p.lower()
+	return p
+}
+
+func (d *decoder) sources() map[model.SourceKey]*source {
+	n := d.count(21)
+	if n == 0 {
+		return nil
+	}
+	m := make(map[model.SourceKey]*source, n)
+	for range n {
+		k := d.key()
+		m[k] = &source{
+			activation: model.Activation(d.uvarint()), offset: d.offset(), gap: d.varint(),
+			removed: d.bool(), verdicts: d.offsets(),
+		}
+	}
+	return m
+}
+
+// writeCheckpoint replaces both copies. Each is whole at any moment: written anew,
+// synced, renamed; the directory is synced at the end.
+func writeCheckpoint(fs disk.FS, dir string, b []byte) error {
+	for i := range checkpointCopies {
+		name := checkpointName(dir, i)
+		f, err := fs.Create(name + ".new")
+		if err != nil {
+			return fmt.Errorf("write checkpoint: %w", err)
+		}
+		if _, err = f.Write(b); err == nil {
+			err = f.Sync()
+		}
+		if err = errors.Join(err, f.Close()); err != nil {
+			return fmt.Errorf("write checkpoint: %w", err)
+		}
+		if err := fs.Rename(name+".new", name); err != nil {
+			return fmt.Errorf("write checkpoint: %w", err)
+		}
+	}
+	if err := fs.SyncDir(dir); err != nil {
+		return fmt.Errorf("write checkpoint: %w", err)
+	}
+	return nil
+}
+
+// readCheckpoint fills p from the newest sound copy. found is false when there is
+// no copy at all.
+func (p *Partition) readCheckpoint() (segments []listed, found bool, err error) {
+	var best *Partition
+	var broken []error
+	for i := range checkpointCopies {
+		name := checkpointName(p.o.Dir, i)
+		b, err := disk.ReadFile(p.o.FS, name, checkpointMax)
+		if errors.Is(err, iofs.ErrNotExist) {
+			continue
+		}
+		candidate := *p
+		var list []listed
+		if err == nil {
+			list, err = candidate.decodeCheckpoint(b)
+		}
+		switch {
+		case errors.Is(err, ErrFormat):
+			return nil, true, fmt.Errorf("%s: %w", name, err)
+		case err != nil:
+			broken = append(broken, fmt.Errorf("%w: %s: %w", ErrCorrupt, name, err))
+		case best == nil || candidate.sequence > best.sequence:
+			best, segments = &candidate, slices.Clone(list)
+		}
+	}
+	if best == nil {
+		return nil, len(broken) > 0, errors.Join(broken...)
+	}
+	*p = *best
+	for _, err := range broken {
+		p.changed = true // the next flush writes the copy again
+		p.log.Warn("checkpoint copy is damaged, the other is used", "partition", p.o.ID.String(), "err", err)
+	}
+	return segments, true, nil
+}
