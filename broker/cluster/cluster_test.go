@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/millrace-io/millrace/broker/controller"
+	"github.com/millrace-io/millrace/broker/core"
 	"github.com/millrace-io/millrace/broker/model"
 )
 
@@ -135,7 +136,7 @@ func TestDeleteByNameAndID(t *testing.T) {
 	a := create(t, c, CreateTopic{Name: "a", Partitions: 1, Replication: 1})
 	create(t, c, CreateTopic{Name: "b", Partitions: 1, Replication: 1})
 	create(t, c, CreateTopic{Name: TopicOffsets, Internal: true, Partitions: 1, Replication: -1})
-	c.Lead(Leadership{Partition: a.PartitionID(0), Epoch: 3, Serving: true})
+	c.Lead(core.Leadership{Partition: a.PartitionID(0), Epoch: 3, Serving: true})
 	r, err := c.DeleteTopics(t.Context(), []TopicRef{{ID: a.ID}, {Name: "b"}, {Name: "a"}, {Name: "nobody"}, {Name: TopicOffsets}})
 	if err != nil || r[0].Err != nil || r[0].Name != "a" || r[1].Err != nil || !errors.Is(r[2].Err, ErrDuplicate) || !errors.Is(r[3].Err, ErrUnknownTopic) || !errors.Is(r[4].Err, ErrInternalTopic) {
 		t.Fatalf("%v, %+v", err, r)
@@ -315,16 +316,16 @@ func TestLeader(t *testing.T) {
 	c, _ := newCluster(t, 1)
 	id := create(t, c, CreateTopic{Name: "a", Partitions: 1, Replication: 1}).PartitionID(0)
 	for _, s := range []struct {
-		e     Leadership
+		e     core.Leadership
 		node  model.NodeID
 		epoch model.LeaderEpoch
 	}{
-		{Leadership{Epoch: 2, Serving: false}, model.NoNode, model.NoEpoch},
-		{Leadership{Epoch: 2, Serving: true}, 0, 2},
-		{Leadership{Epoch: 1, Serving: false}, 0, 2}, // late
-		{Leadership{Epoch: 3, Serving: true}, 0, 3},
-		{Leadership{Epoch: 3, Serving: false}, model.NoNode, 3},
-		{Leadership{Epoch: 2, Serving: true}, model.NoNode, 3}, // late
+		{core.Leadership{Epoch: 2, Serving: false}, model.NoNode, model.NoEpoch},
+		{core.Leadership{Epoch: 2, Serving: true}, 0, 2},
+		{core.Leadership{Epoch: 1, Serving: false}, 0, 2}, // late
+		{core.Leadership{Epoch: 3, Serving: true}, 0, 3},
+		{core.Leadership{Epoch: 3, Serving: false}, model.NoNode, 3},
+		{core.Leadership{Epoch: 2, Serving: true}, model.NoNode, 3}, // late
 	} {
 		s.e.Partition = id
 		c.Lead(s.e)

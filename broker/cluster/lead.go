@@ -3,16 +3,9 @@ package cluster
 import (
 	"sync"
 
+	"github.com/millrace-io/millrace/broker/core"
 	"github.com/millrace-io/millrace/broker/model"
 )
-
-// Leadership says that this node serves a partition under Epoch, or no longer
-// does. It has the fields of core.Leadership and converts from it.
-type Leadership struct {
-	Partition model.PartitionID
-	Epoch     model.LeaderEpoch
-	Serving   bool
-}
 
 // leader is who serves a partition.
 type leader struct {
@@ -30,7 +23,7 @@ type leaders struct {
 func (l *leaders) init() { l.partitions = map[model.PartitionID]leader{} }
 
 // Lead takes an event of this node's own leadership. It does not block.
-func (c *Cluster) Lead(e Leadership) {
+func (c *Cluster) Lead(e core.Leadership) {
 	l := &c.leaders
 	l.mu.Lock()
 	defer l.mu.Unlock()
