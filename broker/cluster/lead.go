@@ -7,6 +7,9 @@ import (
 	"github.com/millrace-io/millrace/broker/model"
 )
 
+// Leadership is core's event of what this node serves.
+type Leadership = core.Leadership
+
 // leader is who serves a partition.
 type leader struct {
 	node  model.NodeID
@@ -23,7 +26,7 @@ type leaders struct {
 func (l *leaders) init() { l.partitions = map[model.PartitionID]leader{} }
 
 // Lead takes an event of this node's own leadership. It does not block.
-func (c *Cluster) Lead(e core.Leadership) {
+func (c *Cluster) Lead(e Leadership) {
 	l := &c.leaders
 	l.mu.Lock()
 	defer l.mu.Unlock()
