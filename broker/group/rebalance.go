@@ -155,10 +155,11 @@ func (g *Group) metadata(assigned map[string][]byte) MetadataSet {
 		if assigned != nil {
 			a = assigned[m.id]
 		}
+		p, _ := m.protocol(g.protocol)
 		r.Members = append(r.Members, MemberSet{
 			ID: m.id, InstanceID: m.instanceID, ClientID: m.clientID, ClientHost: m.clientHost,
 			RebalanceTimeout: m.rebalanceTimeout, SessionTimeout: m.sessionTimeout,
-			Subscription: m.metadata(g.protocol), Assignment: a,
+			Subscription: p.Metadata, Topics: p.Topics, Assignment: a,
 		})
 	}
 	return r
