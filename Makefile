@@ -7,7 +7,7 @@ SHELL := /bin/bash
 
 GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-LDFLAGS := -s -w -X github.com/millrace-io/millrace/broker/cli.Version=$(VERSION)
+LDFLAGS := -s -w -X main.version=$(VERSION)
 ENGINE  := build/js-engine/millrace-js.wasm
 
 .PHONY: setup build engine test vet soak compat bench demo generate clean

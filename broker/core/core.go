@@ -72,6 +72,12 @@ type Options struct {
 	SnapshotEntries uint64
 	// HousekeepEvery is how often retention and compaction look at a partition.
 	HousekeepEvery time.Duration
+	// ProducerExpiry is how long an idle producer's sequences are remembered; <= 0
+	// for ever.
+	ProducerExpiry func() time.Duration
+	// Taken tells how far every script bound to a parent partition has taken it;
+	// nil or not bound: nobody holds its retention back. It must not block.
+	Taken func(model.PartitionID) (offset model.Offset, bound bool)
 	// Observe receives timings for metrics; it must not block.
 	Observe Observer
 }

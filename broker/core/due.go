@@ -29,8 +29,31 @@ const dueTimeout = 10 * time.Second
 // so that apply stays a function of the log.
 func (c *Core) proposeDue(r *replica, now time.Time) {
 	if to, due := r.part.RetentionTarget(now); due {
-		c.proposeOwn(r, partition.Command{Kind: partition.KindTrim, LogStart: to})
+		if to = c.held(r, to); to > r.part.LogStart() {
+			c.proposeOwn(r, partition.Command{Kind: partition.KindTrim, LogStart: to})
+		}
 	}
+	if to, due := r.part.HorizonTarget(now); due {
+		c.proposeOwn(r, partition.Command{Kind: partition.KindHorizon, Horizon: to})
+	}
+	if expiry := c.set.o.ProducerExpiry(); expiry > 0 {
+		if idle := r.part.ExpiredProducers(now.Add(-expiry).UnixMilli()); len(idle) > 0 {
+			c.proposeOwn(r, partition.Command{Kind: partition.KindExpire, Expired: idle})
+		}
+	}
+}
+
+// held lowers a retention target to what scripts have taken, where the topic
+// asks for it.
+func (c *Core) held(r *replica, to model.Offset) model.Offset {
+	t := r.h.Config()
+	if t == nil || !t.RetainForScripts || c.set.o.Taken == nil {
+		return to
+	}
+	if taken, bound := c.set.o.Taken(r.h.ID); bound {
+		return min(to, taken)
+	}
+	return to
 }
 
 func (c *Core) proposeOwn(r *replica, cmd partition.Command) {
@@ -46,5 +69,3 @@ func (c *Core) proposeOwn(r *replica, cmd partition.Command) {
 		}
 	}()
 }
-
-var _ = model.NoEpoch

@@ -51,12 +51,12 @@ func (s *Server) sampleGroups() []metrics.GroupSample {
 	}
 	for _, c := range committed {
 		sample := metrics.GroupSample{
-			Group: c.Group, Topic: c.Topic, Partition: strconv.Itoa(int(c.Partition)), Offset: float64(c.Offset), Lag: -1,
+			Group: c.Group, Topic: c.Topic, Partition: strconv.Itoa(int(c.Partition)), Offset: float64(c.Offset.Offset), Lag: -1,
 		}
 		if t, ok := m.Topic(c.Topic); ok {
 			if h, ok := s.cores.Handle(t.PartitionID(c.Partition)); ok {
 				_ = h.Query(ctx, func(p *partition.Partition) { // a lag that is not known stays -1
-					sample.Lag = max(0, float64(p.HighWatermark()-c.Offset))
+					sample.Lag = max(0, float64(p.HighWatermark()-c.Offset.Offset))
 				})
 			}
 		}

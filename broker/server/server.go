@@ -171,7 +171,7 @@ func (s *Server) readyLine() string {
 // startStorage opens cores and raft; no replica runs yet.
 func (s *Server) startStorage(context.Context, identity) error {
 	cores, memory := settle(s.n, s.log)
-	s.registry = metrics.NewRegistry()
+	s.registry = metrics.New()
 	s.storage = metrics.NewStorage(s.registry)
 	metrics.Build(s.registry, s.version, "")
 	s.space = openSpace(s.n.DataDir, s.n.LowSpaceGuard, s.n.LowSpaceReserve, s.log)
@@ -182,6 +182,8 @@ func (s *Server) startStorage(context.Context, identity) error {
 		CacheBytes:    memory * int64(s.n.CachePercent) / 100 / int64(cores),
 		SnapshotBytes: s.n.SnapshotBytes, SnapshotEntries: uint64(s.n.SnapshotEntries),
 		HousekeepEvery: s.n.HousekeepEvery,
+		ProducerExpiry: func() time.Duration { return s.cluster.Metadata().Cluster.ProducerIDExpiry },
+		Taken:          s.taken,
 	})
 	rpc, err := s.rpcAddress()
 	if err != nil {
@@ -322,7 +324,7 @@ func (s *Server) followLeaders(ctx context.Context) {
 
 // lead tells every room above of a change of this node's own leadership.
 func (s *Server) lead(e core.Leadership) {
-	s.cluster.Lead(cluster.Leadership(e))
+	s.cluster.Lead(e)
 	s.groups.Lead(coordinator.Leadership(e))
 	s.scripts.lead(e)
 }
