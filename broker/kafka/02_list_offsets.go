@@ -32,6 +32,7 @@ func (s *Server) listOffsets(ctx context.Context, _ *request, m *kmsg.ListOffset
 		topic string
 	}
 	var parts []part
+	named := map[string]map[int32]int{}
 	answer.Topics = make([]kmsg.ListOffsetsResponseTopic, len(m.Topics))
 	for i := range m.Topics {
 		t, a := &m.Topics[i], &answer.Topics[i]
@@ -40,11 +41,19 @@ func (s *Server) listOffsets(ctx context.Context, _ *request, m *kmsg.ListOffset
 		for j := range t.Partitions {
 			a.Partitions[j].Default()
 			a.Partitions[j].Partition = t.Partitions[j].Partition
+			if named[t.Topic] == nil {
+				named[t.Topic] = map[int32]int{}
+			}
+			named[t.Topic][t.Partitions[j].Partition]++
 			parts = append(parts, part{&t.Partitions[j], &a.Partitions[j], t.Topic})
 		}
 	}
 	parallel(len(parts), func(i int) {
 		p := parts[i]
+		if named[p.topic][p.ask.Partition] > 1 {
+			p.out.ErrorCode = code(errAskedTwice)
+			return
+		}
 		found, err := s.listOffset(ctx, m, p.topic, p.ask)
 		p.out.Offset, p.out.Timestamp, p.out.LeaderEpoch = int64(found.Offset), found.Timestamp, int32(found.Epoch)
 		p.out.ErrorCode = code(err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/millrace-io/millrace/broker/cluster"
+	"github.com/millrace-io/millrace/broker/fetch"
 	"github.com/millrace-io/millrace/broker/model"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -29,8 +30,14 @@ func (s *Server) metadata(ctx context.Context, r *request, m *kmsg.MetadataReque
 		}
 	} else {
 		answer.Topics = make([]kmsg.MetadataResponseTopic, 0, len(m.Topics))
+		seen := make(map[fetch.SessionTopic]bool, len(m.Topics)) // naming one twice must not double the answer
 		for i := range m.Topics {
-			answer.Topics = append(answer.Topics, s.find(m, snapshot, &m.Topics[i]))
+			ask := &m.Topics[i]
+			name := fetch.SessionTopic{ID: ask.TopicID, Name: orEmpty(ask.Topic)}
+			if !seen[name] {
+				seen[name] = true
+				answer.Topics = append(answer.Topics, s.find(m, snapshot, ask))
+			}
 		}
 	}
 	for _, n := range snapshot.Nodes {

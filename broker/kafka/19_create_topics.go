@@ -15,9 +15,13 @@ import (
 // partition count and the replication factor may be left to the cluster from
 // version 4 on. Version 5 tells what was made, 7 its id.
 
+// createTopicsMax bounds one request: each topic's answer has all its settings.
+const createTopicsMax = 5000
+
 var (
-	errNoDefaults = errors.New("counts of -1 are understood from version 4 on")
-	errBoth       = errors.New("give replica assignments or counts, not both")
+	errTooManyTopics = fmt.Errorf("one request may create %d topics", createTopicsMax)
+	errNoDefaults    = errors.New("counts of -1 are understood from version 4 on")
+	errBoth          = errors.New("give replica assignments or counts, not both")
 )
 
 func (s *Server) createTopics(ctx context.Context, _ *request, m *kmsg.CreateTopicsRequest) kmsg.Response {
@@ -34,7 +38,10 @@ func (s *Server) createTopics(ctx context.Context, _ *request, m *kmsg.CreateTop
 		out.Default()
 		out.Topic = t.Topic
 		ask, err := createAsk(m.Version, t)
-		if named[t.Topic] > 1 {
+		switch {
+		case len(m.Topics) > createTopicsMax:
+			err = errTooManyTopics
+		case named[t.Topic] > 1:
 			err = fmt.Errorf("%w: topic %q", cluster.ErrDuplicate, t.Topic)
 		}
 		if err != nil {

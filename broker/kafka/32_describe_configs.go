@@ -24,8 +24,14 @@ var (
 
 func (s *Server) describeConfigs(_ context.Context, r *request, m *kmsg.DescribeConfigsRequest) kmsg.Response {
 	answer := m.ResponseKind().(*kmsg.DescribeConfigsResponse)
+	seen := map[resource]bool{} // naming one twice must not double the answer
 	for i := range m.Resources {
 		ask := &m.Resources[i]
+		res := resource{ask.ResourceType, ask.ResourceName}
+		if seen[res] {
+			continue
+		}
+		seen[res] = true
 		out := kmsg.NewDescribeConfigsResponseResource()
 		out.ResourceType, out.ResourceName = ask.ResourceType, ask.ResourceName
 		values, err := s.settings(ask.ResourceType, ask.ResourceName)

@@ -23,8 +23,11 @@ func (s *Server) describeLogDirs(ctx context.Context, _ *request, m *kmsg.Descri
 			s.addLogs(ctx, &dir, t, nil)
 		}
 	}
+	seen := map[string]bool{}
 	for i := range m.Topics {
-		if t, ok := snapshot.Topic(m.Topics[i].Topic); ok {
+		name := m.Topics[i].Topic
+		if t, ok := snapshot.Topic(name); ok && !seen[name] {
+			seen[name] = true
 			s.addLogs(ctx, &dir, t, m.Topics[i].Partitions)
 		}
 	}

@@ -64,6 +64,7 @@ func (p *pool) free() int64 { return max(0, p.total-p.used.Load()) }
 // charge is what one request holds of the request pools until its answer left.
 type charge struct {
 	small, huge   int64
+	decoded       int64 // of the small pool too
 	pools         *requestPools
 	alreadyClosed bool
 }
@@ -87,6 +88,6 @@ func (c *charge) release() {
 		return
 	}
 	c.alreadyClosed = true
-	c.pools.small.release(c.small)
+	c.pools.small.release(c.small + c.decoded)
 	c.pools.huge.release(c.huge)
 }

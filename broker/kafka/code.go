@@ -107,6 +107,7 @@ var codes = []struct {
 	{errTimestamp, codeUnsupportedVersion},
 	{errAskedTwice, codeInvalidRequest},
 	{errNegativeOffset, codeOffsetOutOfRange},
+	{errTooManyTopics, codePolicyViolation},
 	{errNoDefaults, codeInvalidRequest},
 	{errBoth, codeInvalidRequest},
 	{errDeletionDisabled, codeTopicDeletionDisabled},

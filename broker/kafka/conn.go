@@ -55,9 +55,11 @@ type request struct {
 	row      *row
 	received time.Time
 	bytesIn  int
-	silent   bool // not to be answered
-	size     int  // a hint: bytes of the answer
-	held     int64
+	decoded  int // bytes of the message, records excepted
+	charge   *charge
+	silent   bool  // not to be answered
+	size     int   // a hint: bytes of the answer
+	held     int64 // of the budget of answers
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
@@ -112,7 +114,7 @@ func (c *conn) read() error {
 
 // handle decodes and dispatches one frame.
 func (c *conn) handle(body []byte, charge *charge) (answer, error) {
-	r := &request{conn: c, received: c.server.o.Now(), bytesIn: len(body)}
+	r := &request{conn: c, received: c.server.o.Now(), bytesIn: len(body), charge: charge}
 	message, err := c.server.decode(r, body)
 	if err != nil {
 		return answer{}, err

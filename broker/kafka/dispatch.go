@@ -100,13 +100,32 @@ func (s *Server) decode(r *request, body []byte) (kmsg.Request, error) {
 			return nil, fmt.Errorf("%s version %d: %w", found.name, h.version, err)
 		}
 	}
-	if err := s.measure(h, rest); err != nil {
+	if r.decoded, err = shapeOf(h.key, h.version).measure(rest); err != nil {
+		return nil, fmt.Errorf("%w: %s version %d: %w", errDecode, found.name, h.version, err)
+	}
+	if err := s.afford(r); err != nil {
 		return nil, fmt.Errorf("%s version %d: %w", found.name, h.version, err)
 	}
 	if err := readMessage(message, rest); err != nil {
 		return nil, fmt.Errorf("%w: %s version %d from client %q: %w", errDecode, found.name, h.version, h.clientID, err)
 	}
 	return message, nil
+}
+
+// afford takes what a large decoded request needs from the budget. It does not
+// wait for long, since it holds the frame meanwhile.
+func (s *Server) afford(r *request) error {
+	if r.decoded <= decodedBytesFree || r.charge == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, stallMaxPressed)
+	defer cancel()
+	n, err := s.requests.small.acquire(ctx, int64(r.decoded))
+	r.charge.decoded += n
+	if err != nil {
+		return fmt.Errorf("%w: %d bytes decoded", errPressed, r.decoded)
+	}
+	return nil
 }
 
 // readMessage decodes; a panic of the codec is the peer's fault and its loss.
