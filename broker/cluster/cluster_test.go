@@ -435,3 +435,39 @@ func TestProducerIDsNeverMeet(t *testing.T) {
 		}
 	}
 }
+
+// Readers, leadership and the controller's own change run beside applies; a
+// snapshot that was read stays whole. Worth its while under -race.
+func TestReadersBesideApplies(t *testing.T) {
+	c, _ := newCluster(t, 1)
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for i := range 3 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				m := c.Metadata()
+				for _, topic := range m.Topics() {
+					if byID, ok := m.TopicByID(topic.ID); !ok || byID != topic {
+						t.Error("a snapshot is not whole")
+					}
+					c.Lead(Leadership{Partition: topic.PartitionID(0), Epoch: 1, Serving: i == 0})
+					c.Leader(topic.PartitionID(0))
+				}
+				c.SetController(model.NodeID(i))
+			}
+		})
+	}
+	for i := range 50 {
+		create(t, c, CreateTopic{Name: fmt.Sprint("t", i), Partitions: 1, Replication: 1})
+	}
+	close(stop)
+	wg.Wait()
+	if m := c.Metadata(); len(m.Topics()) != 50 || m.Controller == model.NoNode {
+		t.Fatalf("%d topics, controller %d", len(m.Topics()), m.Controller)
+	}
+}
