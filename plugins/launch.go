@@ -97,7 +97,9 @@ type AttachAsk struct {
 
 // Attach connects to a sidecar that was deployed on its own.
 func Attach(ctx context.Context, ask AttachAsk) (*Sidecar, error) {
-	fail := func(err error) (*Sidecar, error) { return nil, fmt.Errorf("attach to sidecar at %s: %w", ask.Socket, err) }
+	fail := func(err error) (*Sidecar, error) {
+		return nil, fmt.Errorf("attach to sidecar at %s: %w", ask.Socket, err)
+	}
 	judge, err := ownerOfSocket(ask.Socket)
 	if err != nil {
 		return fail(fmt.Errorf("%w: %w", control.ErrDown, err))
