@@ -13,6 +13,9 @@ import (
 	"github.com/millrace-io/millrace/broker/config"
 )
 
+// Version is set by the linker (-X). Deps.Version wins over it.
+var Version = "dev"
+
 // Deps is what the commands need from the program around them. The zero value
 // works for all commands but start.
 type Deps struct {
@@ -21,7 +24,7 @@ type Deps struct {
 	// Engine gives the JavaScript engine's module when it is built into the
 	// executable; nil: it is looked for in ../share/millrace beside it.
 	Engine  func() ([]byte, error)
-	Version string // empty: dev
+	Version string // empty: the variable Version
 	Commit  string
 
 	Stdin          io.Reader // nil: the process's, as for the next two
@@ -54,7 +57,7 @@ type globals struct {
 // an interrupt, and exits with 1 when it returns an error (already printed).
 func New(d Deps) *cobra.Command {
 	if d.Version == "" {
-		d.Version = "dev"
+		d.Version = Version
 	}
 	a := &app{deps: d, in: d.Stdin, out: d.Stdout, err: d.Stderr, environ: d.Environ}
 	if a.in == nil {
