@@ -167,3 +167,38 @@ test("few imports", { skip }, () => {
   const names = WebAssembly.Module.imports(engine).map((i) => `${i.module}.${i.name}`);
   for (const name of names) assert.match(name, /^(millrace\.log|wasi_snapshot_preview1\.(environ_get|environ_sizes_get))$/);
 });
+
+test("damaged frames are errors, never traps", { skip }, () => {
+  const g = load((r) => ({ key: r.value, value: r.key, headers: r.headers }));
+  const good = encodeInput({ records: [{ key: "key", value: '{"a":1}', headers: [["h", "v"], ["n", null]] }, { key: null, value: "", headers: [["x", ""]] }, { key: "k" }] });
+  const next = randomOf(1, 1); // the same damage every time
+  let refused = 0;
+  for (let i = 0; i < 5000; i++) {
+    const frame = Buffer.from(good);
+    for (let n = 1 + next() * 3; n > 0; n--) {
+      const at = Math.floor(next() * frame.length);
+      frame[at] = [0, 1, 0xff, 0x7f, 0x80, Math.floor(next() * 256)][Math.floor(next() * 6)];
+    }
+    try {
+      decodeOutput(g.process(frame));
+    } catch (e) {
+      assert.ok(e instanceof Failure, `${e} on ${frame.toString("hex")}`);
+      refused++;
+    }
+  }
+  assert.ok(refused > 1000 && refused < 5000, `${refused} refused`);
+  assert.equal(decodeOutput(g.process(good)).length, 3);
+});
+
+// capped returns the engine with a maximum of 256 pages (16 MiB) written into its memory section.
+function capped() {
+  const bytes = readFileSync(path), at = bytes.indexOf(Buffer.from([5, 3, 1, 0]));
+  assert.ok(at > 0 && bytes[at + 4] < 128);
+  return new WebAssembly.Module(Buffer.concat([bytes.subarray(0, at), Buffer.from([5, 5, 1, 1, bytes[at + 4], 0x80, 2]), bytes.subarray(at + 5)]));
+}
+
+test("a script that takes all memory fails, by name", { skip }, () => {
+  const g = guest(capped(), String((r) => { if (r.key !== null) return r; const all = []; for (;;) all.push(new Uint8Array(64 << 10)); }), { env: environment });
+  assert.throws(() => g.process(encodeInput({ records: [{ value: "" }] })), (e) => e instanceof Failure && e.source === 0 && /memory/.test(e.message));
+  assert.equal(decodeOutput(g.process(encodeInput({ records: [{ key: "k", value: "" }] }))).length, 1);
+});
