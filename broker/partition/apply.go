@@ -188,7 +188,7 @@ func (p *Partition) appendMarker(b record.Batch, o *BatchOutcome) error {
 // offset, or nothing.
 func (p *Partition) appendSource(c *Command, o *Outcome) error {
 	s := p.sources[c.Source.Key]
-	if !sourceMatches(s, &c.Source) || c.Source.To < c.Source.From || c.Source.Gap < 0 {
+	if !s.matches(&c.Source) || c.Source.To < c.Source.From || c.Source.Gap < 0 {
 		o.Source = s.state()
 		o.Err = fmt.Errorf("%w: append of activation %d from %d to %d, the child has activation %d at %d",
 			ErrSourceConflict, c.Source.Activation, c.Source.From, c.Source.To, o.Source.Activation, o.Source.Offset)

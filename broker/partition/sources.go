@@ -36,9 +36,8 @@ func (s *source) state() SourceState {
 	return SourceState{Activation: s.activation, Offset: s.offset, Known: true, Gap: s.gap, Verdicts: s.verdicts}
 }
 
-// sourceMatches is the compare of the compare-and-set. A test breaks it on purpose
-// to see that the checker notices.
-var sourceMatches = func(s *source, ask *Source) bool {
+// matches is the compare of the compare-and-set.
+func (s *source) matches(ask *Source) bool {
 	return s != nil && !s.removed && s.activation == ask.Activation && s.offset == ask.From
 }
 
