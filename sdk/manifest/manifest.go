@@ -162,9 +162,7 @@ const canonicalVersion = "millrace manifest 1\n"
 // the digest covers and what is stored.
 func (m *Manifest) Canonical() []byte {
 	text, err := json.Marshal(m) // sorts the keys of Env
-	if err != nil {
-		panic(fmt.Sprintf("manifest: a value of strings and numbers does not encode: %v", err))
-	}
+	must(err == nil, "manifest: a value of strings and numbers does not encode: %v", err)
 	return append([]byte(canonicalVersion), text...)
 }
 
@@ -184,4 +182,11 @@ func Decode(canonical []byte) (*Manifest, error) {
 		return nil, fmt.Errorf("%w: %v", ErrCanonical, err)
 	}
 	return m, nil
+}
+
+// must stops when an invariant of this package is broken.
+func must(ok bool, format string, args ...any) {
+	if !ok {
+		panic(fmt.Sprintf(format, args...))
+	}
 }
