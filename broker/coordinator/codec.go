@@ -110,6 +110,9 @@ func decodeOffset(key, value []byte) (string, group.Record, error) {
 		Offset: model.Offset(v.Offset), Epoch: model.LeaderEpoch(v.LeaderEpoch),
 		Metadata: v.Metadata, Committed: v.CommitTimestamp,
 	}
+	if v.Version < valueOffset {
+		o.Epoch = model.NoEpoch
+	}
 	if v.Version == valueOffsetExpiring && v.ExpireTimestamp > 0 {
 		o.Expires = v.ExpireTimestamp
 	}
