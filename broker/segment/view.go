@@ -128,20 +128,21 @@ func (v *View) checkSum(b record.Batch, pos int64) error {
 	return nil
 }
 
-// readAt fills b from pos; a file that ends too soon is corrupt.
-func (v *View) readAt(b []byte, pos int64, expect model.Offset) error {
+// readAt fills b from pos and tells how much it has; a file that ends too soon is
+// corrupt.
+func (v *View) readAt(b []byte, pos int64, expect model.Offset) (int, error) {
 	f, err := v.file.open(&v.Meta)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	n, err := f.ReadAt(b, pos)
 	if n == len(b) {
-		return nil
+		return n, nil
 	}
 	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return v.damaged(pos+int64(n), expect, "file is too short")
+		return n, v.damaged(pos+int64(n), expect, "file is too short")
 	}
-	return fmt.Errorf("read segment %s at %d: %w", v.file.name, pos, err)
+	return 0, fmt.Errorf("read segment %s at %d: %w", v.file.name, pos, err)
 }
 
 // Ask says what to read.
@@ -169,11 +170,12 @@ func (v *View) Read(dst []byte, ask Ask) (out []byte, next model.Offset, full bo
 		n := min(int64(max(window, r.need)), v.Meta.Length-r.pos)
 		dst = slices.Grow(dst[:r.out], int(n))
 		b := dst[r.out : r.out+int(n)]
-		if err := v.readAt(b, r.pos, r.expect); err != nil {
+		got, short := v.readAt(b, r.pos, r.expect)
+		if err := r.take(dst[:r.out+got], b[:got]); err != nil {
 			return r.result(dst, err)
 		}
-		if err := r.take(dst[:r.out+int(n)], b); err != nil {
-			return r.result(dst, err)
+		if short != nil && !r.done {
+			return r.result(dst, short)
 		}
 	}
 	return r.result(dst, nil)

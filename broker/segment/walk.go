@@ -74,8 +74,11 @@ func (w *Walk) fill(need int) error {
 	if cap(w.buf) < n {
 		w.buf = make([]byte, n)
 	}
-	w.b = w.buf[:n]
-	return w.v.readAt(w.b, w.pos, w.expect)
+	got, err := w.v.readAt(w.buf[:n], w.pos, w.expect)
+	if w.b = w.buf[:got]; got >= need {
+		return nil // what is missing is met later
+	}
+	return err
 }
 
 // Verify reads everything once; the first damage is the error.
