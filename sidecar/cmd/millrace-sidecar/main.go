@@ -18,7 +18,7 @@ const usage = `millrace-sidecar runs Millrace's WebAssembly transforms.
   millrace-sidecar check MODULE                     tell whether a module can be deployed
   millrace-sidecar build-js ENGINE.wasm BUNDLE.js OUT.wasm
                                                     pack a script with its engine
-  millrace-sidecar run MODULE --config FILE         run a module on JSON lines from standard input, twice
+  millrace-sidecar run MODULE [--manifest FILE]        run a module on JSON lines from standard input, twice
   millrace-sidecar version
 
 Results go to standard output as JSON, all else to standard error.
@@ -52,7 +52,7 @@ func main() {
 		err = json.NewEncoder(os.Stdout).Encode(answer)
 	}
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "millrace-sidecar %s: %v\n", os.Args[1], err)
+		fmt.Fprintf(os.Stderr, "millrace-sidecar: %v\n", err)
 		os.Exit(1)
 	}
 }
