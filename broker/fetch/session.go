@@ -177,6 +177,9 @@ func (s *Sessions) open(ask SessionAsk) *Turn {
 // room makes room for a session of n partitions by dropping what has long been
 // unused, if it must and can.
 func (s *Sessions) room(n int) bool {
+	if n > s.limits.PartitionsMax {
+		return false
+	}
 	for len(s.byID) >= s.limits.SessionsMax || s.partitions+n > s.limits.PartitionsMax {
 		oldest := s.byAge.Front()
 		if oldest == nil {

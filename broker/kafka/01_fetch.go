@@ -27,6 +27,12 @@ const (
 	answerShare = 16
 	// answerFreeShare is the part of what is left that one answer may take.
 	answerFreeShare = 4
+	// answerReserve is the part of the budget that is kept for first batches larger
+	// than answerBytesMin.
+	answerReserve = 4
+	// pressureWait is how long a fetch waits for the budget before it answers
+	// without records.
+	pressureWait = 500 * time.Millisecond
 	// fetchWaitMax bounds how long a fetch may wait for records.
 	fetchWaitMax = 5 * time.Minute
 )
@@ -137,7 +143,8 @@ func (f *fetching) fetch(ctx context.Context) []fetch.PartitionAnswer {
 func (f *fetching) read(ctx context.Context, ask fetch.Ask) (found []fetch.PartitionAnswer, bytes int, limited bool) {
 	pool := f.server.responses
 	if ask.WaitMax == 0 {
-		want := min(pool.total/answerShare, pool.free()/answerFreeShare, int64(ask.BytesMax))
+		spare := pool.free() - pool.total/answerReserve
+		want := min(pool.total/answerShare, spare/answerFreeShare, int64(ask.BytesMax))
 		if want > answerBytesMin && pool.tryAcquire(want) {
 			f.r.held = want
 		}
@@ -146,19 +153,42 @@ func (f *fetching) read(ctx context.Context, ask fetch.Ask) (found []fetch.Parti
 		ask.BytesMax = int(min(int64(ask.BytesMax), most))
 	}
 	found = f.server.o.Fetch.Fetch(ctx, ask)
+	bytes = recordBytes(found)
+	f.hold(int64(bytes))
+	if f.r.held >= int64(bytes) || bytes <= answerBytesMin {
+		return found, bytes, limited
+	}
+	for i := range found {
+		found[i].Records = nil
+	}
+	return f.readLarge(ctx, ask, found, bytes)
+}
+
+// readLarge reads again what was larger than the budget allowed, once there is
+// enough of it. Until then nothing is held, and waiting makes those give way
+// that hold it and do not read. An answer without records lets the client ask
+// again.
+func (f *fetching) readLarge(ctx context.Context, ask fetch.Ask, empty []fetch.PartitionAnswer, want int) ([]fetch.PartitionAnswer, int, bool) {
+	f.hold(0)
+	wait, cancel := context.WithTimeout(ctx, pressureWait)
+	n, err := f.server.responses.acquire(wait, int64(want))
+	cancel()
+	if err != nil {
+		return empty, 0, true
+	}
+	f.r.held = n
+	ask.WaitMax, ask.BytesMax = 0, want
+	found := f.server.o.Fetch.Fetch(ctx, ask)
+	bytes := recordBytes(found)
+	f.hold(int64(bytes))
+	return found, bytes, true
+}
+
+func recordBytes(found []fetch.PartitionAnswer) (bytes int) {
 	for i := range found {
 		bytes += len(found[i].Records)
 	}
-	f.hold(int64(bytes))
-	if f.r.held < int64(bytes) && bytes > answerBytesMin {
-		// A large first batch, and no budget: not now. The client asks again.
-		for i := range found {
-			found[i].Records = nil
-		}
-		f.server.pressure(ctx)
-		return found, 0, limited
-	}
-	return found, bytes, limited
+	return bytes
 }
 
 // hold makes the request's share of the budget n bytes, if there are as many.
@@ -169,20 +199,6 @@ func (f *fetching) hold(n int64) {
 		f.r.held = n
 	case n > f.r.held && pool.tryAcquire(n-f.r.held):
 		f.r.held = n
-	}
-}
-
-// pressureWait is how long a fetch waits for the budget before it answers
-// without records.
-const pressureWait = 500 * time.Millisecond
-
-// pressure waits a moment for the budget, which makes those give way that hold
-// it and do not read.
-func (s *Server) pressure(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, pressureWait)
-	defer cancel()
-	if n, err := s.responses.acquire(ctx, answerBytesMin); err == nil {
-		s.responses.release(n)
 	}
 }
 

@@ -27,9 +27,7 @@ type conn struct {
 	broken   atomic.Bool  // nothing can be sent any more
 	draining atomic.Bool
 
-	software   string // name of the client's library, as it says
-	newSession bool
-	known      bool // a sensible request has come
+	software string // bounded name of the client's library; the reader's
 }
 
 // answer is what one request gets: a response, or a pending one. Handed to the
@@ -64,7 +62,7 @@ type request struct {
 
 func newConn(s *Server, nc net.Conn) *conn {
 	c := &conn{server: s, nc: nc, answers: make(chan answer, answersMax)}
-	c.frames = frames{conn: nc, in: bufio.NewReaderSize(nc, 8<<10), pools: s.requests, idle: s.limits.Idle, draining: &c.draining}
+	c.frames = frames{conn: nc, in: bufio.NewReaderSize(nc, 8<<10), pools: s.requests, idle: s.limits.Idle, draining: &c.draining, served: s.serves}
 	c.out = writer{conn: nc, pool: s.responses}
 	return c
 }
@@ -91,11 +89,7 @@ func ordinary(err error) bool {
 
 func (c *conn) read() error {
 	for !c.broken.Load() {
-		limit := c.server.limits.FrameBytesMax
-		if !c.known {
-			limit = min(limit, frameBytesMaxEarly)
-		}
-		body, charge, err := c.frames.next(c.server.ctx, limit)
+		body, charge, err := c.frames.next(c.server.ctx, c.server.limits.FrameBytesMax)
 		if err != nil {
 			return err
 		}
@@ -104,7 +98,7 @@ func (c *conn) read() error {
 			charge.release()
 			return err
 		}
-		c.known = true
+		c.frames.known = true
 		if err := c.reply(a); err != nil {
 			return err
 		}
@@ -160,7 +154,7 @@ func (c *conn) write() {
 			flush()
 		}
 		if err := c.out.gather(&a); err != nil {
-			c.fail()
+			c.fail(err)
 		}
 		batch = append(batch, a)
 		if len(c.answers) == 0 || c.out.bytes >= writeBytesMax {
@@ -178,16 +172,21 @@ func (c *conn) settle(err error, a *answer) error {
 	now := c.server.o.Now()
 	c.server.metrics.Request(a.r.row.name, now.Sub(a.r.received), a.r.bytesIn, a.r.size)
 	if err != nil {
-		c.fail()
+		c.fail(err)
 	}
 	return err
 }
 
 // fail gives the connection up; the reader notices by its next read.
-func (c *conn) fail() {
-	if !c.broken.Swap(true) {
-		c.out.broken = true
-		_ = c.nc.Close()
+func (c *conn) fail(err error) {
+	if c.broken.Swap(true) {
+		return
+	}
+	c.out.broken = true
+	_ = c.nc.Close()
+	if errors.Is(err, errPressed) || errors.Is(err, errStalled) {
+		c.server.log.Warn("connection dropped: its answers are not read", "peer", c.nc.RemoteAddr().String(), "err", err)
+		c.server.metrics.ProtocolError()
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 )
 
 // serveTest serves o on a loopback listener until the test ends.
-func serveTest(t *testing.T, o Options) (*Server, string) {
+func serveTest(t testing.TB, o Options) (*Server, string) {
 	t.Helper()
 	s := New(o)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -98,7 +98,7 @@ func (w *wire) read(m kmsg.Request, correlation int32) kmsg.Response {
 	return decodeResponse(w.t, m, b)
 }
 
-func decodeResponse(t *testing.T, m kmsg.Request, b []byte) kmsg.Response {
+func decodeResponse(t testing.TB, m kmsg.Request, b []byte) kmsg.Response {
 	t.Helper()
 	response := m.ResponseKind()
 	response.SetVersion(m.GetVersion())

@@ -112,6 +112,12 @@ func (s *Server) decode(r *request, body []byte) (kmsg.Request, error) {
 	return message, nil
 }
 
+// serves tells whether a key is served in a version.
+func (s *Server) serves(key, version int16) bool {
+	r, ok := s.rows[key]
+	return ok && version >= r.min && version <= r.max
+}
+
 // afford takes what a large decoded request needs from the budget. It does not
 // wait for long, since it holds the frame meanwhile.
 func (s *Server) afford(r *request) error {

@@ -36,22 +36,32 @@ type fakeNode struct {
 	addr   string
 }
 
-func newFakeNode(t *testing.T, change func(*Options)) *fakeNode {
+func newFakeNode(t testing.TB, change func(*Options)) *fakeNode {
 	t.Helper()
-	d := &directly{}
-	c := cluster.New(cluster.Options{Node: 0, Proposer: d, Log: slog.New(slog.DiscardHandler)})
-	d.apply = c.StateMachine().Apply
-	n := &fakeNode{Cluster: c, log: newFakeLog()}
-	o := Options{Cluster: n, Produce: n.log, Fetch: n.log, Log: slog.New(slog.DiscardHandler)}
+	n, o := newFakeRooms()
 	if change != nil {
 		change(&o)
 	}
 	n.server, n.addr = serveTest(t, o)
 	host, port := splitPort(t, n.addr)
-	if _, err := c.RegisterNode(t.Context(), cluster.Node{ID: 0, Host: host, Port: port}, "test-cluster"); err != nil {
+	n.register(t, host, port)
+	return n
+}
+
+// newFakeRooms gives what is below a server that is not made yet.
+func newFakeRooms() (*fakeNode, Options) {
+	d := &directly{}
+	c := cluster.New(cluster.Options{Node: 0, Proposer: d, Log: slog.New(slog.DiscardHandler)})
+	d.apply = c.StateMachine().Apply
+	n := &fakeNode{Cluster: c, log: newFakeLog()}
+	return n, Options{Cluster: n, Produce: n.log, Fetch: n.log, Log: slog.New(slog.DiscardHandler)}
+}
+
+func (n *fakeNode) register(t testing.TB, host string, port int32) {
+	t.Helper()
+	if _, err := n.RegisterNode(t.Context(), cluster.Node{ID: 0, Host: host, Port: port}, "test-cluster"); err != nil {
 		t.Fatal(err)
 	}
-	return n
 }
 
 // CreateTopics also makes this node lead what was created.
@@ -79,7 +89,7 @@ func (n *fakeNode) lead() {
 }
 
 // topic creates a topic and gives it.
-func (n *fakeNode) topic(t *testing.T, name string, partitions int32) *cluster.Topic {
+func (n *fakeNode) topic(t testing.TB, name string, partitions int32) *cluster.Topic {
 	t.Helper()
 	r, err := n.CreateTopics(t.Context(), []cluster.CreateTopic{{Name: name, Partitions: partitions, Replication: 1}}, false)
 	if err != nil || r[0].Err != nil {
@@ -263,4 +273,8 @@ func (l *fakeLog) Describe(_ context.Context, id model.PartitionID) (fetch.Parti
 		st.Bytes += int64(len(b))
 	}
 	return st, nil
+}
+
+func leadershipOf(id model.PartitionID, epoch model.LeaderEpoch) cluster.Leadership {
+	return cluster.Leadership{Partition: id, Epoch: epoch, Serving: true}
 }

@@ -28,6 +28,10 @@ type frames struct {
 	idle  time.Duration
 	// draining tells not to wait for another frame.
 	draining *atomic.Bool
+	// known tells that the peer has sent a request that could be read; served
+	// whether a key and version are one.
+	known  bool
+	served func(key, version int16) bool
 }
 
 // next waits for a frame of at most max bytes and gives its body and what it
@@ -47,6 +51,9 @@ func (f *frames) next(ctx context.Context, max int) ([]byte, *charge, error) {
 		return nil, nil, fmt.Errorf("read frame length: %w", noEOF(err))
 	}
 	size := int(int32(binary.BigEndian.Uint32(head)))
+	if size > frameBytesMaxEarly && size <= max && !f.known {
+		max = f.early(max)
+	}
 	if size < headerBytesMin || size > max {
 		return nil, nil, fmt.Errorf("%w: %d bytes, allowed are %d to %d", errFrameSize, size, headerBytesMin, max)
 	}
@@ -58,6 +65,17 @@ func (f *frames) next(ctx context.Context, max int) ([]byte, *charge, error) {
 		return nil, nil, err
 	}
 	return body, c, nil
+}
+
+// early gives the limit of a large frame on a connection that has not asked
+// anything yet: some clients begin with a produce, and what speaks another
+// protocol mostly announces gigabytes.
+func (f *frames) early(limit int) int {
+	head, err := f.in.Peek(8)
+	if err == nil && f.served(int16(binary.BigEndian.Uint16(head[4:])), int16(binary.BigEndian.Uint16(head[6:]))) {
+		return limit
+	}
+	return min(limit, frameBytesMaxEarly)
 }
 
 // body reads size bytes. Memory and budget follow what has arrived: a step for

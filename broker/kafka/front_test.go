@@ -9,7 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-func splitPort(t *testing.T, addr string) (string, int32) {
+func splitPort(t testing.TB, addr string) (string, int32) {
 	t.Helper()
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {

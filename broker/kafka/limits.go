@@ -24,8 +24,8 @@ const (
 	requestBytesDefault  = 256 << 20        //
 	responseBytesDefault = 256 << 20        //
 
-	// frameBytesMaxEarly bounds frames until a connection has asked anything
-	// sensible: what speaks another protocol mostly announces gigabytes.
+	// frameBytesMaxEarly bounds a connection's first frame unless it begins like
+	// a request that is served.
 	frameBytesMaxEarly = 512 << 10
 	// frameStepBytes is how much of a frame is allocated before its bytes come.
 	frameStepBytes = 64 << 10
@@ -38,6 +38,10 @@ const (
 	stallMax = 30 * time.Second
 	// stallMaxPressed is stallMax while others wait for the budget it holds.
 	stallMaxPressed = 3 * time.Second
+	// takeMaxPressed is how long an answer may take to be read while others wait for
+	// the budget that it holds; writePoll how often that is looked at.
+	takeMaxPressed = 2 * time.Second
+	writePoll      = 250 * time.Millisecond
 	// answersMax is how many answers of one connection may be queued: clients
 	// keep 5 produces in flight, some tools more.
 	answersMax = 256

@@ -69,16 +69,18 @@ func encode(r *request, response kmsg.Response) []byte {
 }
 
 // flush writes what was gathered, giving up on a reader that takes nothing for
-// stallMax, or sooner when others wait for its bytes.
+// stallMax, or is not done by takeMaxPressed when others wait for its bytes: its
+// next answers will be small.
 func (w *writer) flush() error {
 	bufs := w.bufs
 	w.bufs, w.bytes = nil, 0
 	if w.broken || len(bufs) == 0 {
 		return nil
 	}
-	progress := time.Now()
+	start := time.Now()
+	progress := start
 	for len(bufs) > 0 {
-		if err := w.conn.SetWriteDeadline(time.Now().Add(stallPoll)); err != nil {
+		if err := w.conn.SetWriteDeadline(time.Now().Add(writePoll)); err != nil {
 			return err
 		}
 		n, err := bufs.WriteTo(w.conn)
@@ -90,7 +92,7 @@ func (w *writer) flush() error {
 			return nil
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return err
-		case w.pool.pressed() && time.Since(progress) > stallMaxPressed:
+		case w.pool.pressed() && time.Since(start) > takeMaxPressed:
 			return errPressed
 		case time.Since(progress) > stallMax:
 			return fmt.Errorf("write answer: %w", errStalled)
