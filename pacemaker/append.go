@@ -96,7 +96,10 @@ func (l *leg) take(ctx context.Context, p piece) (done bool, err error) {
 // and children without outputs need not be told at once.
 func (p *piece) plain() bool { return p.err == nil && p.gap == 0 && len(p.failed) == 0 }
 
-// merge appends next, which follows p.
+// empty tells that nothing came out at all.
+func (p *piece) empty() bool { return p.plain() && len(p.batches) == 0 }
+
+// merge appends next, which follows p. p is plain; next may have failures.
 func (p *piece) merge(next piece) {
 	if p.batches == nil {
 		p.batches = map[int][][]byte{}
@@ -104,19 +107,15 @@ func (p *piece) merge(next piece) {
 	for i, b := range next.batches {
 		p.batches[i] = append(p.batches[i], b...)
 	}
+	p.failed, p.letters = next.failed, next.letters
 	p.to, p.bytes = next.to, p.bytes+next.bytes
 	p.in, p.out, p.dropped, p.cpu = p.in+next.in, p.out+next.out, p.dropped+next.dropped, p.cpu+next.cpu
 }
 
 // give appends p to the targets. Where records failed or are gone, every target
-// is told now, the dead letters before all others.
+// is told now.
 func (l *leg) give(ctx context.Context, p piece) error {
 	all := !p.plain()
-	if dead := l.deadOf(); dead != nil && all {
-		if err := l.append(ctx, dead, p.to, p.letters, &p); err != nil {
-			return err
-		}
-	}
 	l.pos = p.to
 	var due []*child
 	for _, c := range l.targets {

@@ -17,9 +17,9 @@
 //   - No child takes an activation before all children stand at one offset, if
 //     there are several (the barrier), and none advances under an activation
 //     before all have taken it.
-//   - No output passes a record that failed before the dead letter child has
-//     taken it. So where the dead letters are ahead their entries say which
-//     records failed, and where they lag nothing failed.
+//   - Where records may fail, one child takes every range before the others: the
+//     dead letters, or the first output under the policy skip. Its log has the
+//     last word on which records failed.
 //   - What one child has taken is never decided again for another: there a
 //     record that passed has to pass, one that failed is not run.
 //

@@ -21,8 +21,9 @@ type leg struct {
 	from    model.Offset
 	until   model.Offset
 	main    bool
-	targets []*child // stand at from; dlq among them on the main leg only
 	all     []child
+	takers  []*child // of all, that are given the stretch
+	targets []*child // takers without the one that decides, while the leg runs
 	// decided says that another child has taken this stretch: records in failed
 	// failed then, and no other may fail now.
 	decided bool
@@ -46,7 +47,7 @@ func (f *fiber) nextLeg(ctx context.Context, plan *Spec, children []child) (*leg
 		return &leg{main: true}, nil
 	}
 	if dead != nil && dead.at < high {
-		// Nothing failed before high, or the dead letters would have come first.
+		// The dead letters came later than the outputs: nothing failed before high.
 		return nil, f.advance(ctx, plan, dead, high)
 	}
 	l := &leg{f: f, plan: plan, from: low, pos: low, until: model.OffsetMax, all: children}
@@ -59,7 +60,7 @@ func (f *fiber) nextLeg(ctx context.Context, plan *Spec, children []child) (*leg
 	l.decided = !l.main
 	for i := range children {
 		if c := &children[i]; c.at == low && (!c.DLQ || l.main) {
-			l.targets = append(l.targets, c)
+			l.takers = append(l.takers, c)
 		}
 	}
 	if l.main {
@@ -102,15 +103,6 @@ func (f *fiber) advance(ctx context.Context, plan *Spec, c *child, to model.Offs
 	return nil
 }
 
-// deadOf gives the dead letter child if the leg writes it.
-func (l *leg) deadOf() *child {
-	i := slices.IndexFunc(l.targets, func(c *child) bool { return c.DLQ })
-	if i < 0 {
-		return nil
-	}
-	return l.targets[i]
-}
-
 // childIndex finds where an output's partition is among all children; false if
 // it is none of them.
 func (l *leg) childIndex(output int, index int32) (int, bool) {
@@ -119,8 +111,9 @@ func (l *leg) childIndex(output int, index int32) (int, bool) {
 	})
 }
 
-// Three stages work on a leg at one time: while one range is appended the next
-// is transformed and the one after is read. Each channel holds one more.
+// Stages work on a leg at one time: while one range is appended the next is
+// decided, the one after is transformed and one is read. Each channel holds one
+// more.
 const stageDepth = 1
 
 // run works until the leg's end, until spec is no longer the newest, or until
@@ -137,17 +130,24 @@ func (l *leg) run(ctx context.Context, spec *Spec) error {
 	defer stop()
 
 	ranges, pieces := make(chan span, stageDepth), make(chan piece, stageDepth)
-	stages.Add(2)
-	go func() {
-		defer stages.Done()
+	first := l.takeFirst()
+	stages.Go(func() {
 		defer close(ranges)
 		l.read(reading, ranges)
-	}()
-	go func() {
-		defer stages.Done()
-		defer close(pieces)
-		l.transformAll(ctx, ranges, pieces)
-	}()
+	})
+	transformed := pieces
+	stages.Go(func() {
+		defer close(transformed)
+		l.transformAll(ctx, ranges, transformed)
+	})
+	if first != nil {
+		pieces = make(chan piece, stageDepth)
+		decided := pieces
+		stages.Go(func() {
+			defer close(decided)
+			l.decideAll(ctx, first, transformed, decided)
+		})
+	}
 	return l.appendAll(ctx, spec, stop, pieces)
 }
 

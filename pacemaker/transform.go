@@ -20,13 +20,16 @@ const (
 	// decidedTries is how often a record is run again that passed for another
 	// child and now fails. A script that is a function never needs it.
 	decidedTries = 50
+	// verdictsMax is how many records one range may skip: children keep the newest
+	// few thousand, and the next may ask for those of this range.
+	verdictsMax  = 1 << 11
 	decidedPause = 20 * time.Millisecond
 )
 
-// piece is what became of a range: what the targets have to be given.
+// piece is what became of a range: what the takers have to be given.
 type piece struct {
 	from, to model.Offset
-	batches  map[int][][]byte // by index in the leg's children; only targets'
+	batches  map[int][][]byte // by index in the leg's children; only takers'
 	bytes    int
 	failed   []async.FailedRecord
 	letters  [][]byte // failed as batches for the dead letters, if the policy has them
@@ -69,6 +72,9 @@ func (l *leg) transform(ctx context.Context, s span) ([]piece, error) {
 	if err != nil {
 		return nil, err
 	}
+	if l.decided && len(r.Failed) > 0 {
+		return l.halves(ctx, s, "") // the fewer records, the sooner all of them pass
+	}
 	if fault := l.fault(r); fault != "" {
 		return l.halves(ctx, s, fault)
 	}
@@ -82,8 +88,8 @@ func (l *leg) transform(ctx context.Context, s span) ([]piece, error) {
 	return []piece{p}, nil
 }
 
-// call runs the guest. Where another child has decided, it runs it again until
-// all records pass.
+// call runs the guest. Where another child has decided, it runs a single record
+// again until it passes.
 func (l *leg) call(ctx context.Context, s span) (async.Result, error) {
 	batch := async.Batch{From: s.from, To: s.to, Records: s.records, Avoid: within(l.failed, s.from, s.to)}
 	for try := 1; ; try++ {
@@ -93,7 +99,7 @@ func (l *leg) call(ctx context.Context, s span) (async.Result, error) {
 			return r, &halt{reason: fmt.Sprintf("the sidecar refused [%d, %d): %v", s.from, s.to, err), offset: s.from}
 		case err != nil:
 			return r, guestError{fmt.Errorf("transform [%d, %d): %w", s.from, s.to, err)}
-		case !l.decided || len(r.Failed) == 0:
+		case !l.decided || len(r.Failed) == 0 || s.to-s.from > 1:
 			return r, nil
 		case try == decidedTries:
 			bad := r.Failed[0]
@@ -116,6 +122,9 @@ func within(sorted []model.Offset, from, to model.Offset) []model.Offset {
 
 // fault says why r cannot be appended as it is; empty if it can.
 func (l *leg) fault(r async.Result) string {
+	if l.plan.OnError == script.Skip && len(r.Failed) > verdictsMax {
+		return fmt.Sprintf("%d records failed, the limit is %d", len(r.Failed), verdictsMax)
+	}
 	bytes := map[int]int{}
 	for _, o := range r.Outputs {
 		if o.Output < 0 || o.Output >= len(l.plan.Outputs) || l.plan.Outputs[o.Output].DLQ {
@@ -188,7 +197,7 @@ func (l *leg) piece(s span, r async.Result) (piece, error) {
 	}
 	for _, o := range r.Outputs {
 		i, there := l.childIndex(o.Output, o.Partition)
-		if !there || !slices.Contains(l.targets, &l.all[i]) {
+		if !there || !slices.Contains(l.takers, &l.all[i]) {
 			continue // it has taken this range
 		}
 		p.batches[i] = append(p.batches[i], o.Batches...)
