@@ -195,7 +195,7 @@ func (c *clusterConfig) text(all bool) []byte {
 		}
 		b.WriteByte('\n')
 	}
-	return b.Bytes()
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
 // diff compares an edited text with what holds. What is missing from the text

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 )
 
 func (a *app) groupCommand() *cobra.Command {
@@ -108,7 +109,7 @@ func (a *app) groupDescribe() *cobra.Command {
 			})
 			for _, g := range found {
 				if err == nil && g.Error != "" {
-					err = fmt.Errorf("group %q: %s", g.Group, g.Error)
+					err = errors.New(g.Error)
 				}
 			}
 			return err
@@ -157,7 +158,7 @@ func describeGroups(ctx context.Context, cl *kadm.Client, names []string) ([]gro
 	for _, name := range names {
 		l, found := lags[name]
 		if !found {
-			out = append(out, groupDescription{Group: name, Error: "the broker gave no answer for it"})
+			out = append(out, groupDescription{Group: name, Error: fmt.Sprintf("group %q: the broker gave no answer", name)})
 			continue
 		}
 		d := groupDescription{
@@ -168,7 +169,7 @@ func describeGroups(ctx context.Context, cl *kadm.Client, names []string) ([]gro
 		case e != nil:
 			d.Error = explain("describe group", name, e).Error()
 		case l.State == "Dead" && len(l.Lag) == 0:
-			d.Error = "it does not exist; `millrace group list` shows those that do"
+			d.Error = explain("", name, kerr.GroupIDNotFound).Error()
 		}
 		for _, p := range l.Lag.Sorted() {
 			d.Partitions = append(d.Partitions, newGroupCommit(p))
@@ -198,9 +199,6 @@ func newGroupCommit(p kadm.GroupMemberLag) groupCommit {
 func printGroup(w *sheet, g groupDescription, summary, commits, instance bool) {
 	if summary {
 		kv := []any{"GROUP", g.Group, "COORDINATOR", g.Coordinator, "STATE", g.State, "BALANCER", g.Balancer, "MEMBERS", g.Members, "TOTAL-LAG", g.TotalLag}
-		if g.Error != "" {
-			kv = append(kv, "ERROR", g.Error)
-		}
 		w.pairs(kv...)
 		if commits && len(g.Partitions) > 0 {
 			w.line("")

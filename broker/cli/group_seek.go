@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 )
 
 // seeker is one run of `group seek`.
@@ -58,7 +59,7 @@ func (k *seeker) run(ctx context.Context) error {
 		return err
 	}
 	had, err := cl.FetchOffsets(ctx, k.group)
-	if err != nil {
+	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) { // a commit makes the group
 		return explain("commits of group", k.group, err)
 	}
 	to, err := k.targets(ctx, cl, had)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -86,19 +87,13 @@ func (s *sheet) line(format string, args ...any) {
 // table writes rows under heads. A column whose head begins with "+" is shown
 // by --format wide only.
 func (s *sheet) table(heads []string, rows [][]any) {
-	t := tabwriter.NewWriter(s.w, 0, 4, 2, ' ', 0)
-	write := func(cells []string) {
-		if _, err := fmt.Fprintln(t, strings.TrimRight(strings.Join(cells, "\t"), "\t")); err != nil && s.err == nil {
-			s.err = err
-		}
-	}
 	var names []string
 	for _, h := range heads {
 		if name, wide := strings.CutPrefix(h, "+"); !wide || s.wide {
 			names = append(names, name)
 		}
 	}
-	write(names)
+	lines := [][]string{names}
 	for _, row := range rows {
 		var cells []string
 		for i, v := range row {
@@ -106,21 +101,30 @@ func (s *sheet) table(heads []string, rows [][]any) {
 				cells = append(cells, cell(v))
 			}
 		}
-		write(cells)
+		lines = append(lines, cells)
 	}
-	if err := t.Flush(); err != nil && s.err == nil {
-		s.err = err
-	}
+	s.align(lines)
 }
 
 // pairs writes a name and a value a line, aligned.
 func (s *sheet) pairs(kv ...any) {
-	t := tabwriter.NewWriter(s.w, 0, 4, 2, ' ', 0)
+	var lines [][]string
 	for i := 0; i+1 < len(kv); i += 2 {
-		fmt.Fprintf(t, "%s\t%s\n", kv[i], cell(kv[i+1]))
+		lines = append(lines, []string{fmt.Sprint(kv[i]), cell(kv[i+1])})
 	}
-	if err := t.Flush(); err != nil && s.err == nil {
-		s.err = err
+	s.align(lines)
+}
+
+// align writes lines of cells in columns, without blanks at their ends.
+func (s *sheet) align(lines [][]string) {
+	var b bytes.Buffer
+	t := tabwriter.NewWriter(&b, 0, 4, 2, ' ', 0)
+	for _, cells := range lines {
+		fmt.Fprintln(t, strings.Join(cells, "\t")) // into memory: no error
+	}
+	t.Flush()
+	for line := range strings.Lines(b.String()) {
+		s.line("%s", strings.TrimRight(line, " \n"))
 	}
 }
 

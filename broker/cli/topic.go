@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -24,6 +25,7 @@ type statusRow struct {
 // printStatus prints a row for each topic, and fails when one failed.
 func (a *app) printStatus(rows []statusRow, verb string) error {
 	failed := 0
+	slices.SortFunc(rows, func(x, y statusRow) int { return strings.Compare(x.Topic, y.Topic) })
 	err := a.print(rows, func(w *sheet) {
 		var cells [][]any
 		for _, r := range rows {

@@ -35,6 +35,9 @@ it, and prints the offset at which each partition begins.`,
 			if err != nil {
 				return err
 			}
+			if len(o.dropped) > 0 {
+				fmt.Fprintf(a.err, "warning: --mode %s leaves out of %s: %s\n", o.mode, p.path, strings.Join(o.dropped, ", "))
+			}
 			if err := p.check(); err != nil {
 				return err
 			}

@@ -36,6 +36,8 @@ type overrides struct {
 	outputs  []string
 	env      []string
 	onError  string
+
+	dropped []string // keys of the manifest that have no meaning in the mode of --mode
 }
 
 func (o *overrides) flags(f *pflag.FlagSet) {
@@ -119,7 +121,14 @@ func (o *overrides) merge(text []byte) ([]byte, error) {
 		errs = append(errs, manifest.CheckName(o.name), set("name", o.name))
 	}
 	if o.mode != "" {
+		if !slices.Contains([]string{"async", "sync"}, o.mode) {
+			errs = append(errs, fmt.Errorf("--mode %q: want async or sync", o.mode))
+		}
+		o.switchMode(root)
 		errs = append(errs, set("mode", o.mode))
+	}
+	for _, topic := range slices.Concat(o.inputs, o.outputs) {
+		errs = append(errs, manifest.CheckTopic(topic))
 	}
 	if len(o.inputs) > 0 {
 		errs = append(errs, set("inputs", o.inputs))
@@ -157,6 +166,26 @@ func (o *overrides) merge(text []byte) ([]byte, error) {
 	return out.Bytes(), err
 }
 
+// switchMode takes out what the manifest says for the other mode, so that one
+// project can be tried both ways. What was taken out is told.
+func (o *overrides) switchMode(root *yaml.Node) {
+	if n := get(root, "mode"); n != nil && n.Value == o.mode || n == nil && o.mode == "async" {
+		return
+	}
+	other := []string{"sync"}
+	if o.mode == "sync" {
+		other = []string{"start", "on_error", "partitioning", "compression"}
+	}
+	for i := 0; i+1 < len(root.Content); {
+		if key := root.Content[i].Value; slices.Contains(other, key) {
+			o.dropped = append(o.dropped, key)
+			root.Content = slices.Delete(root.Content, i, i+2)
+			continue
+		}
+		i += 2
+	}
+}
+
 func get(mapping *yaml.Node, key string) *yaml.Node {
 	for i := 0; i+1 < len(mapping.Content); i += 2 {
 		if mapping.Content[i].Value == key {
@@ -180,10 +209,14 @@ func put(mapping *yaml.Node, key string, value *yaml.Node) {
 func parseOnError(text string) (any, error) {
 	retries, then, found := strings.Cut(text, ",")
 	if !found {
+		retries, then = "", text
+	}
+	known := slices.Contains([]manifest.Then{manifest.Skip, manifest.DLQ, manifest.Stop}, manifest.Then(then))
+	if known && !found {
 		return text, nil
 	}
 	n, err := strconv.ParseUint(retries, 10, 16)
-	if err != nil {
+	if err != nil || !known {
 		return nil, fmt.Errorf("--on-error %s: want [RETRIES,]skip, dlq or stop, for example 3,dlq", text)
 	}
 	return map[string]any{"retry": n, "then": then}, nil

@@ -1,0 +1,190 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/millrace-io/millrace/broker/admin"
+	"github.com/millrace-io/millrace/broker/admin/api"
+	"github.com/millrace-io/millrace/broker/model"
+)
+
+// fakeAdmin is a broker's admin side in memory, behind the real front.
+type fakeAdmin struct {
+	scripts map[string]*api.ScriptStatus
+	deploys []api.DeployAsk
+	configs map[string]string
+	healthy bool
+}
+
+func newFakeAdmin(t *testing.T) (*fakeAdmin, string) {
+	f := &fakeAdmin{scripts: map[string]*api.ScriptStatus{}, configs: map[string]string{}, healthy: true}
+	s, err := admin.New(admin.Options{Cluster: f, Node: f, Configs: f, Scripts: f})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(s.Handler())
+	t.Cleanup(srv.Close)
+	return f, srv.Listener.Addr().String()
+}
+
+func (f *fakeAdmin) Info(context.Context) (api.ClusterInfo, error) { return api.ClusterInfo{}, nil }
+func (f *fakeAdmin) Health(context.Context) (api.Health, error) {
+	h := api.Health{Healthy: f.healthy, Nodes: []model.NodeID{0}, Sidecar: "up"}
+	if !f.healthy {
+		h.Leaderless = []api.TopicPartition{{Topic: "orders", Partition: 1}}
+		h.Problems = []string{"orders/1 has no leader: look at the log of node 0"}
+	}
+	return h, nil
+}
+func (f *fakeAdmin) Partitions(context.Context, string, bool) ([]api.PartitionInfo, error) {
+	return nil, nil
+}
+func (f *fakeAdmin) Node(context.Context) (api.Node, error) { return api.Node{}, nil }
+func (f *fakeAdmin) Ready() api.Ready                       { return api.Ready{Ready: true} }
+
+func (f *fakeAdmin) Schema() []api.ConfigRow {
+	return []api.ConfigRow{
+		{Name: "auto.create.topics.enable", Type: "boolean", Default: "true", Doc: "Make topics that clients ask for."},
+		{Name: "log.retention.ms", Type: "integer", Unit: "ms", Default: "604800000", Doc: "How long records are kept.\nNegative: for ever."},
+		{Name: "num.partitions", Type: "integer", Default: "1", Doc: "Partitions of a new topic.", NeedsRestart: true},
+	}
+}
+
+func (f *fakeAdmin) Values(context.Context) (out []api.ConfigValue, err error) {
+	for _, r := range f.Schema() {
+		v := api.ConfigValue{Name: r.Name, Value: r.Default, Source: "default"}
+		if set, found := f.configs[r.Name]; found {
+			v.Value, v.Source = set, "cluster"
+		}
+		out = append(out, v)
+	}
+	return out, nil
+}
+
+func (f *fakeAdmin) Change(_ context.Context, c api.ConfigChange) (done api.ConfigChanged, err error) {
+	known := func(name string) *api.ConfigRow {
+		for _, r := range f.Schema() {
+			if r.Name == name {
+				return &r
+			}
+		}
+		return nil
+	}
+	for name := range c.Set {
+		if known(name) == nil {
+			return done, fmt.Errorf("%w: no setting is called %q", api.ErrInvalid, name)
+		}
+	}
+	done.Version = 5
+	for name, value := range c.Set {
+		done.Changed = append(done.Changed, name)
+		if known(name).NeedsRestart {
+			done.NeedsRestart = append(done.NeedsRestart, name)
+		}
+		if !c.DryRun {
+			f.configs[name] = value
+		}
+	}
+	for _, name := range c.Remove {
+		done.Changed = append(done.Changed, name)
+		delete(f.configs, name)
+	}
+	slices.Sort(done.Changed)
+	return done, nil
+}
+
+func (f *fakeAdmin) Status(context.Context) ([]api.ConfigStatus, error) {
+	return []api.ConfigStatus{{Node: 0, Version: 5, NeedsRestart: true}}, nil
+}
+
+func (f *fakeAdmin) Deploy(_ context.Context, ask api.DeployAsk) (api.DeployAnswer, error) {
+	f.deploys = append(f.deploys, ask)
+	_, known := f.scripts[ask.Name]
+	f.scripts[ask.Name] = fakeScript(ask.Name)
+	s := f.scripts[ask.Name]
+	a := api.DeployAnswer{
+		Name: ask.Name, Activation: s.Activation, Digest: s.Digest, Mode: s.Mode, Inputs: s.Inputs, Outputs: s.Outputs,
+		Redeployed: known, Running: ask.Wait, Starts: []api.StartOffset{{Topic: "orders", Offset: 10}, {Topic: "orders", Partition: 1, Offset: 12}},
+	}
+	if !known {
+		a.Created = s.Outputs
+	}
+	return a, nil
+}
+
+func fakeScript(name string) *api.ScriptStatus {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	digest := model.Digest{0xab, 0xcd, 0xef, 1, 2, 3}
+	return &api.ScriptStatus{
+		Name: name, ID: 3, Activation: 7, Digest: digest, Mode: "async", Inputs: []string{"orders"}, Outputs: []string{"orders." + name},
+		OnError: "retry 3, then dlq", Env: map[string]string{"REGION": "eu"}, State: api.StateRunning, Created: at, Updated: at,
+		Nodes:        []api.ScriptNode{{Node: 0, Digest: digest, State: api.StateRunning}},
+		ScriptCounts: api.ScriptCounts{RecordsIn: 100, RecordsOut: 25, RecordsFailed: 1, RecordsDropped: 74, CPUSeconds: 0.125},
+		Partitions: []api.ScriptPartition{
+			{Topic: "orders", Partition: 0, SourceOffset: 60, EndOffset: 60, State: api.StateRunning, ScriptCounts: api.ScriptCounts{RecordsIn: 60}},
+			{Topic: "orders", Partition: 1, SourceOffset: 40, EndOffset: 45, LagRecords: 5, LagMs: 1500, State: api.StateStopped,
+				ScriptCounts: api.ScriptCounts{RecordsIn: 40}, LastError: &api.ScriptError{Text: "TypeError: x is not a function\n  at main.js:3", Offset: 40, Time: at}},
+		},
+	}
+}
+
+func (f *fakeAdmin) find(name string) (*api.ScriptStatus, error) {
+	if s := f.scripts[name]; s != nil {
+		return s, nil
+	}
+	return nil, fmt.Errorf("script %q: %w", name, api.ErrNotFound)
+}
+
+func (f *fakeAdmin) Remove(_ context.Context, name string) error {
+	_, err := f.find(name)
+	delete(f.scripts, name)
+	return err
+}
+
+func (f *fakeAdmin) Pause(_ context.Context, name string) error {
+	s, err := f.find(name)
+	if err == nil {
+		s.Paused, s.State = true, api.StatePaused
+	}
+	return err
+}
+
+func (f *fakeAdmin) Resume(_ context.Context, name string) error {
+	s, err := f.find(name)
+	if err == nil {
+		s.Paused, s.State = false, api.StateRunning
+	}
+	return err
+}
+
+func (f *fakeAdmin) Seek(_ context.Context, ask api.SeekAsk) (api.SeekAnswer, error) {
+	_, err := f.find(ask.Name)
+	return api.SeekAnswer{Name: ask.Name, Activation: 8, Starts: []api.StartOffset{{Topic: "orders"}}}, err
+}
+
+func (f *fakeAdmin) List(context.Context) (out []api.ScriptStatus, err error) {
+	for _, s := range f.scripts {
+		out = append(out, *s)
+	}
+	slices.SortFunc(out, func(x, y api.ScriptStatus) int { return strings.Compare(x.Name, y.Name) })
+	return out, nil
+}
+
+func (f *fakeAdmin) Describe(_ context.Context, name string) (api.ScriptStatus, error) {
+	s, err := f.find(name)
+	if err != nil {
+		return api.ScriptStatus{}, err
+	}
+	return *s, nil
+}
+
+func (f *fakeAdmin) Logs(_ context.Context, ask api.LogsAsk, emit func(api.LogLine) error) error {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 6e6, time.UTC)
+	return emit(api.LogLine{Time: at, Script: ask.Name, Level: "info", Text: "hello\nthere"})
+}
