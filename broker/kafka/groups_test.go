@@ -168,11 +168,11 @@ func checkWithAdmin(t *testing.T, n *fakeNode, a, b *kgo.Client) {
 	if d, err := adm.DeleteOffsets(t.Context(), "readers", kadm.TopicsSet{"words": {0: {}}}); err != nil || d["words"][0] == nil {
 		t.Fatalf("offsets that are in use were deleted: %+v, %v", d, err)
 	}
+	b.Close()
+	a.Close() // a static member does not leave by itself
 	if _, err := adm.LeaveGroup(t.Context(), kadm.LeaveGroup("readers").InstanceIDs("one").Reason("test")); err != nil {
 		t.Fatal(err)
 	}
-	b.Close()
-	a.Close()
 	if d, err := adm.DeleteOffsets(t.Context(), "readers", kadm.TopicsSet{"words": {0: {}}}); err != nil || d["words"][0] != nil {
 		t.Fatalf("offsets: %+v, %v", d, err)
 	}
