@@ -28,7 +28,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 				"host %q: over loopback ask for localhost or an IP address", r.Host))
 		case !local && !s.o.Remote && changes(r.Method):
 			refuse(w, http.StatusForbidden,
-				"changes are taken from this machine only; run the command there, or set admin_allow_remote=true on a network that you trust")
+				"changes are taken from this machine only; run the command there, since this API knows no login yet")
 		case !local && strings.HasPrefix(r.URL.Path, "/debug/"):
 			refuse(w, http.StatusForbidden, "profiles are served to this machine only")
 		default:
