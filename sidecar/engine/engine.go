@@ -127,7 +127,8 @@ func (e *Engine) Session(token string) (*Session, error) {
 	return e.session, nil
 }
 
-// Close ends the session and the engine. It waits for guests under way.
+// Close ends the session and the engine. No batch may be under way, and no
+// method may be called afterwards.
 func (e *Engine) Close() {
 	e.mu.Lock()
 	session := e.session

@@ -122,6 +122,11 @@ func (f *fiber) able(ctx context.Context) error {
 	if reason := f.parkedFor(); reason != "" {
 		return fmt.Errorf("%w: %s", control.ErrMemory, reason)
 	}
+	select {
+	case <-f.session.ended:
+		return control.ErrSession
+	default:
+	}
 	if f.closed {
 		return control.ErrSession
 	}

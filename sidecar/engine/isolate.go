@@ -55,6 +55,9 @@ type failure struct {
 func (w *walk) run(ctx context.Context) error {
 	w.size = chunkRecordsMax
 	for lo := 0; lo < len(w.records); {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		hi := w.chunk(lo)
 		fault, err := w.try(ctx, lo, hi)
 		switch {

@@ -214,7 +214,8 @@ func (s *Session) Logs(ctx context.Context, ask control.LogAsk) (control.LogStre
 	return &stream{ctx: ctx, ended: s.ended, ring: s.engine.logs, ask: ask}, nil
 }
 
-// end drops all that the session has.
+// end drops all that the session has. It does not wait for batches under way,
+// which may take as long as their scripts' limits: a new session begins at once.
 func (s *Session) end() {
 	s.mu.Lock()
 	if s.closed {
@@ -225,9 +226,11 @@ func (s *Session) end() {
 	s.closed, s.scripts, s.fibers = true, nil, nil
 	close(s.ended)
 	s.mu.Unlock()
-	for _, f := range fibers {
-		f.Close()
-	}
+	go func() {
+		for _, f := range fibers {
+			f.Close()
+		}
+	}()
 	for _, script := range scripts {
 		script.close()
 	}

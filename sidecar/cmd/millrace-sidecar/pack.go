@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/millrace-io/millrace/plugins/control"
 	"github.com/millrace-io/millrace/sdk/js/snapshot"
@@ -36,7 +37,10 @@ func buildJS(_ context.Context, args []string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	h, err := host.NewEngine(host.Options{})
+	h, err := host.NewEngine(host.Options{CacheDir: toolCache()})
+	if err != nil {
+		h, err = host.NewEngine(host.Options{})
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +139,12 @@ func check(ctx context.Context, args []string) (any, error) {
 
 // openSession starts an engine for one command.
 func openSession() (*engine.Engine, *engine.Session, func(), error) {
-	e, err := engine.New(engine.Options{Build: build, MemoryBytesMax: 2 * toolMemoryBytes, InstanceBytesMax: 2 * toolMemoryBytes})
+	o := engine.Options{Build: build, CacheDir: toolCache(), MemoryBytesMax: 2 * toolMemoryBytes, InstanceBytesMax: 2 * toolMemoryBytes}
+	e, err := engine.New(o)
+	if err != nil && o.CacheDir != "" {
+		o.CacheDir = "" // slower, and as good
+		e, err = engine.New(o)
+	}
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -146,6 +155,16 @@ func openSession() (*engine.Engine, *engine.Session, func(), error) {
 	}
 	s, err := e.Session(token)
 	return e, s, e.Close, err
+}
+
+// toolCache is where commands keep compiled modules, so that the second trial of
+// a module begins at once; empty when the user has no such folder.
+func toolCache() string {
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(dir, "millrace", "modules")
 }
 
 // parseMixed parses flags that may stand behind arguments.

@@ -19,7 +19,7 @@ var allowedCalls = append([]uint32{
 	unix.SYS_DUP3, unix.SYS_PIPE2, unix.SYS_UMASK, unix.SYS_GETCWD,
 	// memory
 	unix.SYS_MMAP, unix.SYS_MPROTECT, unix.SYS_MUNMAP, unix.SYS_MREMAP, unix.SYS_MADVISE, unix.SYS_BRK, unix.SYS_MINCORE,
-	unix.SYS_MEMBARRIER,
+	unix.SYS_MEMBARRIER, unix.SYS_MEMFD_CREATE, // a module's initial memory is mapped from one
 	// threads, time and signals
 	unix.SYS_FUTEX, unix.SYS_SET_ROBUST_LIST, unix.SYS_RSEQ, unix.SYS_SCHED_YIELD, unix.SYS_SCHED_GETAFFINITY, unix.SYS_GETTID,
 	unix.SYS_GETPID, unix.SYS_GETPPID, unix.SYS_TGKILL, unix.SYS_RT_SIGACTION, unix.SYS_RT_SIGPROCMASK, unix.SYS_RT_SIGRETURN,

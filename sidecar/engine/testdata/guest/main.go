@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 
@@ -18,7 +19,10 @@ func init() {
 
 func main() {}
 
-var kept [][]byte
+var (
+	kept [][]byte
+	seen int
+)
 
 func transform(r *millrace.Record, out *millrace.Writer) error {
 	switch do := os.Getenv("DO"); do {
@@ -29,6 +33,21 @@ func transform(r *millrace.Record, out *millrace.Writer) error {
 	case "log":
 		millrace.Log(millrace.Warn, "saw %s", r.Value)
 		return nil
+	case "state":
+		seen++
+		return out.WriteValue(fmt.Appendf(nil, "%d", seen))
+	case "filter":
+		if !bytes.Contains(r.Value, []byte("urgent")) {
+			return nil
+		}
+		return out.Pass()
+	case "json":
+		var v map[string]any
+		if err := r.JSON(&v); err != nil {
+			return err
+		}
+		v["email"] = "***"
+		return out.WriteJSON(v)
 	case "keep":
 		return out.Pass()
 	default:
