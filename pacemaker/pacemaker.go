@@ -178,18 +178,3 @@ func (f *fiber) describe() Status {
 func (p *Pacemaker) Fibers(script model.ScriptID) []Status {
 	return slices.DeleteFunc(p.Status(), func(s Status) bool { return s.Script != script })
 }
-
-// Retain gives the offset from which on a parent partition led here has to be
-// kept for its scripts, false if none reads it. A fiber that does not know yet
-// where its children stand keeps all.
-func (p *Pacemaker) Retain(parent model.PartitionID) (model.Offset, bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	least, any := model.OffsetMax, false
-	for key, f := range p.fibers {
-		if key.Parent == parent {
-			least, any = min(least, max(f.status.get().Offset, 0)), true
-		}
-	}
-	return least, any
-}
