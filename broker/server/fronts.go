@@ -79,7 +79,7 @@ func (s *Server) awaitLeaders(ctx context.Context) error {
 
 func (s *Server) startFronts(context.Context, identity) error {
 	s.kafka = kafka.New(kafka.Options{
-		Node: s.n.ID, Cluster: s.cluster, Produce: kafka.FromProduce(s.produce), Fetch: s.fetch, Groups: s.groups,
+		Node: s.n.ID, Cluster: kafkaCluster{s.cluster}, Produce: kafka.FromProduce(s.produce), Fetch: s.fetch, Groups: s.groups,
 		Limits: kafka.Limits{
 			ConnectionsMax: s.n.ConnectionsMax, Idle: s.n.ConnectionIdle, FrameBytesMax: s.n.FrameBytesMax,
 			RequestBytes:  s.node.memory * int64(s.n.RequestPercent) / 100,
