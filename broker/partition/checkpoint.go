@@ -181,11 +181,10 @@ func (d *decoder) producers() (p producers) {
 			pr.batches[i] = seen{d.i32(), d.i32(), d.offset(), d.varint()}
 		}
 		if pr.txnStart != model.NoOffset {
-			p.open++
+			p.begin(id, pr.txnStart)
 		}
 		p.byID[id] = pr
 	}
-	p.lower()
 	return p
 }
 

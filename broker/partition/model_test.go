@@ -1,8 +1,45 @@
 package partition
 
 import (
+	"math/rand/v2"
 	"testing"
+
+	"pgregory.net/rapid"
 )
+
+// choices lets rapid make a world's choices, so that it can shrink a story.
+type choices struct{ t *rapid.T }
+
+func (c choices) Uint64() uint64 { return rapid.Uint64().Draw(c.t, "choice") }
+
+// fatal passes a world's verdicts to rapid.
+type fatal struct {
+	testing.TB
+	t *rapid.T
+}
+
+func (f fatal) Helper()                      { f.t.Helper() }
+func (f fatal) Fatal(args ...any)            { f.t.Fatal(args...) }
+func (f fatal) Fatalf(s string, args ...any) { f.t.Fatalf(s, args...) }
+
+// TestRapid looks for a short story that breaks the model.
+func TestRapid(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		w := worldOf(fatal{t, rt}, rand.New(choices{rt}), smallConfig(rapid.Bool().Draw(rt, "compact")))
+		if err := w.open(); err != nil {
+			rt.Fatal(err)
+		}
+		for range rapid.IntRange(1, 60).Draw(rt, "steps") {
+			if err := w.step(); err != nil {
+				rt.Fatal(err)
+			}
+			if w.r.IntN(20) == 0 {
+				w.reboot(w.r.Uint64())
+			}
+		}
+		w.check()
+	})
+}
 
 // TestModel runs random stories with reboots between, by power cut and by Close.
 func TestModel(t *testing.T) {

@@ -123,13 +123,13 @@ func appendTime(b record.Batch) int64 {
 // producers is all that a partition knows of them.
 type producers struct {
 	byID map[model.ProducerID]*producer
-	open int          // transactions
-	low  model.Offset // the first open transaction's start, while open > 0
+	open map[model.ProducerID]model.Offset // where each open transaction began
+	low  model.Offset                      // the least of open, while there is one
 }
 
 // stable is the last stable offset of a log that ends at end.
 func (p *producers) stable(end model.Offset) model.Offset {
-	if p.open == 0 {
+	if len(p.open) == 0 {
 		return end
 	}
 	return p.low
@@ -166,10 +166,7 @@ func (p *producers) note(b record.Batch, base model.Offset) {
 	pr.note(b, base)
 	if b.Transactional() && pr.txnStart == model.NoOffset {
 		pr.txnStart = base
-		if p.open == 0 {
-			p.low = base // later ones begin later
-		}
-		p.open++
+		p.begin(b.ProducerID(), base)
 	}
 }
 
@@ -186,18 +183,21 @@ func (p *producers) finish(b record.Batch, base model.Offset) model.Offset {
 		return first
 	}
 	pr.txnStart = model.NoOffset
-	p.open--
-	p.lower()
+	delete(p.open, b.ProducerID())
+	p.low = model.OffsetMax
+	for _, start := range p.open {
+		p.low = min(p.low, start)
+	}
 	return first
 }
 
-func (p *producers) lower() {
-	p.low = model.OffsetMax
-	for _, pr := range p.byID {
-		if pr.txnStart != model.NoOffset {
-			p.low = min(p.low, pr.txnStart)
-		}
+// begin notes that a producer's transaction began at start.
+func (p *producers) begin(id model.ProducerID, start model.Offset) {
+	if len(p.open) == 0 {
+		p.open, p.low = map[model.ProducerID]model.Offset{}, start
 	}
+	p.open[id] = start
+	p.low = min(p.low, start)
 }
 
 func (p *producers) ids() []model.ProducerID { return slices.Sorted(maps.Keys(p.byID)) }

@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -126,12 +127,13 @@ func (p *Partition) hold(s *segment.Segment) {
 // abortedBetween lists aborted transactions that reach into [from, to).
 func (p *Partition) abortedBetween(from, to model.Offset) []AbortedTxn {
 	var found []AbortedTxn
-	for _, t := range p.aborted {
-		if t.Last >= from && t.First < to {
+	i := sort.Search(len(p.aborted), func(i int) bool { return p.aborted[i].Last >= from })
+	for _, t := range p.aborted[i:] {
+		if t.First < to {
 			found = append(found, t)
 		}
 	}
-	slices.SortFunc(found, func(a, b AbortedTxn) int { return int(a.First - b.First) })
+	slices.SortFunc(found, func(a, b AbortedTxn) int { return cmp.Compare(a.First, b.First) })
 	return found
 }
 

@@ -58,7 +58,12 @@ type world struct {
 }
 
 func newWorld(t testing.TB, seed uint64, c Config) *world {
-	w := &world{t: t, r: rand.New(rand.NewPCG(seed, 7)), fs: disk.NewCrashing(), config: c, clock: 1_000_000}
+	return worldOf(t, rand.New(rand.NewPCG(seed, 7)), c)
+}
+
+// worldOf makes a world whose every choice comes from r.
+func worldOf(t testing.TB, r *rand.Rand, c Config) *world {
+	w := &world{t: t, r: r, fs: disk.NewCrashing(), config: c, clock: 1_000_000}
 	w.oracle.sources = map[model.SourceKey]SourceState{}
 	w.oracle.sequence = map[model.ProducerID]int32{}
 	return w

@@ -81,17 +81,6 @@ func (w *Walk) fill(need int) error {
 	return err
 }
 
-// Verify reads everything once; the first damage is the error.
-func (v *View) Verify() error {
-	w := v.walk(HeaderSize, v.Meta.Base)
-	for {
-		b, err := w.Next()
-		if err != nil || b == nil {
-			return err
-		}
-	}
-}
-
 // Found is a record that FindTime found.
 type Found struct {
 	Offset    model.Offset
