@@ -32,10 +32,10 @@ func encode(groupID string, r group.Record) (key, value []byte) {
 		return offsetKey(groupID, r.TopicPartition), nil
 	case group.MetadataSet:
 		return groupKey(groupID), groupValue(r)
-	case group.MetadataDrop:
-		return groupKey(groupID), nil
 	}
-	panic(fmt.Sprintf("coordinator: record of type %T has no form", r))
+	_, drop := r.(group.MetadataDrop)
+	must(drop, "record of type %T has no form", r)
+	return groupKey(groupID), nil
 }
 
 func offsetKey(groupID string, p group.TopicPartition) []byte {

@@ -150,14 +150,14 @@ func TestLogThatCannotBeReadIsTriedAgain(t *testing.T) {
 		n := newNode(t)
 		n.log.readErr = errors.New("corrupt")
 		n.serve()
-		time.Sleep(time.Minute) // of the bubble's clock
+		pass(time.Minute)
 		if err := n.commit("g", 0, 1); !errors.Is(err, ErrLoading) {
 			t.Fatalf("commit: %v", err)
 		}
 		n.log.mu.Lock()
 		n.log.readErr = nil
 		n.log.mu.Unlock()
-		time.Sleep(retryMax)
+		pass(retryMax)
 		synctest.Wait()
 		if err := n.commit("g", 0, 1); err != nil {
 			t.Fatal(err)
@@ -222,11 +222,11 @@ func TestGroupOverTime(t *testing.T) {
 		if after, err := n.service.Describe(t.Context(), "g"); err != nil || !reflect.DeepEqual(before, after) {
 			t.Fatalf("before %+v, after %+v, %v", before, after, err)
 		}
-		time.Sleep(8 * time.Second)
+		pass(8 * time.Second)
 		if err := n.beat(leader.MemberID, 1); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(4 * time.Second) // the other was silent for 12 s
+		pass(4 * time.Second) // the other was silent for 12 s
 		if err := n.beat(leader.MemberID, 1); !errors.Is(err, group.ErrRebalanceInProgress) {
 			t.Fatalf("heartbeat after the other's session: %v", err)
 		}
@@ -318,11 +318,11 @@ func TestOffsetsExpire(t *testing.T) {
 			t.Fatal(err)
 		}
 		retention := n.cluster.Metadata().Cluster.OffsetsRetention
-		time.Sleep(retention - time.Minute)
+		pass(retention - time.Minute)
 		if got := n.offsets("g"); len(got) != 1 {
 			t.Fatalf("before its time: %v", got)
 		}
-		time.Sleep(time.Minute + n.cluster.Metadata().Cluster.OffsetsExpiryCheck)
+		pass(time.Minute + n.cluster.Metadata().Cluster.OffsetsExpiryCheck)
 		synctest.Wait()
 		if got := n.offsets("g"); len(got) != 0 {
 			t.Fatalf("after its time: %v", got)

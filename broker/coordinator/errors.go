@@ -1,6 +1,9 @@
 package coordinator
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 var (
 	// ErrNotCoordinator says that another node serves the group: find it.
@@ -22,3 +25,11 @@ var (
 	// written there.
 	errMalformed = errors.New("malformed record in __consumer_offsets")
 )
+
+// must stops the process: a broken invariant here would write what no load can
+// read.
+func must(ok bool, format string, args ...any) {
+	if !ok {
+		panic(fmt.Sprintf("coordinator: "+format, args...))
+	}
+}

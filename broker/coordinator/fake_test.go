@@ -224,3 +224,6 @@ func (n *node) offsets(name string) []group.OffsetSet {
 	}
 	return all
 }
+
+// pass lets time go by on the bubble's clock.
+func pass(d time.Duration) { <-time.After(d) }

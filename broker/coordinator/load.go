@@ -3,6 +3,7 @@ package coordinator
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/millrace-io/millrace/broker/group"
@@ -29,7 +30,11 @@ func (l *loop) load(fence bool) bool {
 	for wait := retryMin; ; wait = min(2*wait, retryMax) {
 		n, err := l.loadOnce(fence)
 		if err == nil {
-			l.log.Info("loaded groups", "groups", len(l.groups), "records", n, "took", l.now.Sub(began))
+			level := slog.LevelInfo
+			if n == 0 {
+				level = slog.LevelDebug // most partitions, mostly
+			}
+			l.log.Log(l.ctx, level, "loaded groups", "groups", len(l.groups), "records", n, "took", l.now.Sub(began))
 			l.loading.Store(false)
 			return true
 		}
