@@ -41,6 +41,7 @@ type fiber struct {
 	log     *slog.Logger
 	key     model.SourceKey
 	topic   string // the parent's name
+	seats   chan struct{}
 	spec    atomic.Pointer[Spec]
 	changed chan struct{} // a tick after spec was replaced, or when waiting may be over
 	status  status
@@ -52,9 +53,9 @@ type fiber struct {
 	plan      *Spec // of the newest activation, as remembered
 }
 
-func newFiber(o *Options, s *Spec, topic string, parent model.PartitionID) *fiber {
+func newFiber(o *Options, seats chan struct{}, s *Spec, topic string, parent model.PartitionID) *fiber {
 	f := &fiber{
-		o: o, key: model.SourceKey{Script: s.Script, Parent: parent}, topic: topic,
+		o: o, key: model.SourceKey{Script: s.Script, Parent: parent}, topic: topic, seats: seats,
 		changed: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	f.log = o.Log.With("script", s.Name, "parent", f.topic, "partition", parent.Index)

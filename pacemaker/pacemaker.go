@@ -15,7 +15,8 @@ import (
 
 // Pacemaker owns the fibers of this node.
 type Pacemaker struct {
-	o Options
+	o     Options
+	seats chan struct{} // of fibers that catch up
 
 	mu     sync.Mutex // guards all below; held for map operations only
 	led    map[model.PartitionID]model.LeaderEpoch
@@ -32,7 +33,7 @@ func New(o Options) *Pacemaker {
 		o.Log = slog.Default()
 	}
 	return &Pacemaker{
-		o: o, led: map[model.PartitionID]model.LeaderEpoch{},
+		o: o, seats: make(chan struct{}, seatsMax), led: map[model.PartitionID]model.LeaderEpoch{},
 		fibers: map[model.SourceKey]*fiber{}, wake: make(chan struct{}, 1),
 	}
 }
@@ -135,7 +136,7 @@ func (p *Pacemaker) want(specs []*Spec) map[model.SourceKey]wanted {
 }
 
 func (p *Pacemaker) start(ctx context.Context, work *sync.WaitGroup, key model.SourceKey, w wanted) {
-	f := newFiber(&p.o, w.spec, w.topic, key.Parent)
+	f := newFiber(&p.o, p.seats, w.spec, w.topic, key.Parent)
 	ctx, f.cancel = context.WithCancel(ctx)
 	p.fibers[key] = f
 	work.Add(1)

@@ -15,9 +15,15 @@ import (
 )
 
 const (
-	// readBytesMax is how much of the parent one range holds: a call of the
-	// sidecar costs the less per record, and a lost one repeats no more.
+	// readBytesMax is how much of the parent one range of a fiber holds that has
+	// to catch up: a call of the sidecar costs the less per record.
 	readBytesMax = 1 << 20
+	// readBytesShort is how much it holds otherwise: of what has just arrived, or
+	// where seatsMax others catch up already.
+	readBytesShort = 128 << 10
+	// seatsMax bounds how many fibers of a node catch up with long ranges. Each
+	// holds about six ranges on their way: memory, not throughput, is bound here.
+	seatsMax = 8
 	// readWaitMax is how long an idle fiber sits in one fetch.
 	readWaitMax = 30 * time.Second
 )
@@ -34,8 +40,14 @@ type span struct {
 // read gives ranges in order, from l.from to l.until, until ctx ends. An error
 // is the last that it gives.
 func (l *leg) read(ctx context.Context, out chan<- span) {
+	seat := seat{seats: l.f.seats}
+	defer seat.leave()
 	for pos := l.from; pos < l.until && ctx.Err() == nil; {
-		s := l.readOne(ctx, pos)
+		bytesMax := readBytesShort
+		if seat.take(pos < l.f.status.end()) {
+			bytesMax = readBytesMax
+		}
+		s := l.readOne(ctx, pos, bytesMax)
 		if s.err == nil && s.to == pos {
 			continue // waited for nothing
 		}
@@ -54,14 +66,44 @@ func (l *leg) read(ctx context.Context, out chan<- span) {
 	}
 }
 
+// seat is one leg's claim to long ranges.
+type seat struct {
+	seats chan struct{} // the node's, of seatsMax
+	taken bool
+}
+
+// take tells whether a leg may read long ranges: while it is behind, and there
+// is a seat.
+func (s *seat) take(behind bool) bool {
+	if !behind {
+		s.leave()
+		return false
+	}
+	if !s.taken {
+		select {
+		case s.seats <- struct{}{}:
+			s.taken = true
+		default:
+		}
+	}
+	return s.taken
+}
+
+func (s *seat) leave() {
+	if s.taken {
+		<-s.seats
+		s.taken = false
+	}
+}
+
 // readOne waits for records at pos and gives the next range; an empty one when
 // there were none in time.
-func (l *leg) readOne(ctx context.Context, pos model.Offset) span {
+func (l *leg) readOne(ctx context.Context, pos model.Offset, bytesMax int) span {
 	answer := l.f.o.Reader.Fetch(ctx, fetch.Ask{
 		Partitions: []fetch.PartitionAsk{{
-			Partition: l.f.key.Parent, From: pos, BytesMax: readBytesMax, CurrentEpoch: model.NoEpoch,
+			Partition: l.f.key.Parent, From: pos, BytesMax: bytesMax, CurrentEpoch: model.NoEpoch,
 		}},
-		BytesMin: 1, BytesMax: readBytesMax, WaitMax: readWaitMax, Committed: true,
+		BytesMin: 1, BytesMax: bytesMax, WaitMax: readWaitMax, Committed: true,
 	})[0]
 	switch {
 	case ctx.Err() != nil:

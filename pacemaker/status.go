@@ -129,6 +129,13 @@ func (t *status) sees(end model.Offset) {
 	t.s.End = end
 }
 
+// end gives what sees noted.
+func (t *status) end() model.Offset {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.s.End
+}
+
 // read notes a range on its way.
 func (t *status) read(first int64, to model.Offset) {
 	t.mu.Lock()

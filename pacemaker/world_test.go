@@ -64,6 +64,7 @@ type world struct {
 	produced map[model.PartitionID][]check.Record
 	serial   int
 	nodes    []*node
+	journal  Journal
 }
 
 // move is a child that took an activation.
@@ -291,7 +292,8 @@ func fields(hs []check.Header) []record.HeaderField {
 func (w *world) start() *node {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := New(Options{
-		Reader: w.log, Children: w.log, Sidecar: w, View: w, Plans: w, Log: slog.New(slog.DiscardHandler),
+		Reader: w.log, Children: w.log, Sidecar: w, View: w, Plans: w, Journal: w.journal,
+		Log: slog.New(slog.DiscardHandler),
 	})
 	n := &node{p: p, cancel: cancel, done: make(chan struct{})}
 	for _, in := range w.Specs()[0].Inputs {
