@@ -90,12 +90,20 @@ func (g *Group) isPending(id string) bool {
 	return slices.ContainsFunc(g.pending, func(p pendingMember) bool { return p.id == id })
 }
 
+// pendingMax bounds the ids given out and not used yet: they cost a client
+// nothing, and a rebalance waits for them.
+const pendingMax = 10_000
+
 func (g *Group) joinNew(e Join, now time.Time) {
 	if old := g.static[e.Member.InstanceID]; old != nil {
 		g.replaceStatic(old, e, now)
 		return
 	}
 	if e.KnownIDRequired && e.Member.InstanceID == "" {
+		if len(g.pending) >= pendingMax {
+			g.refuseJoin(e, ErrFull)
+			return
+		}
 		p := pendingMember{id: e.NewID, expires: now.Add(e.SessionTimeout)}
 		g.pending = append(g.pending, p)
 		g.arm(p.expires)

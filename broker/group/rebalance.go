@@ -123,11 +123,16 @@ func (g *Group) electLeader() bool {
 // choose gives the protocol that most members prefer of those that all support;
 // among equals, the leader's preference decides.
 func (g *Group) choose() string {
-	votes := map[string]int{}
+	votes := map[string]int{} // of the protocols that all support
+	for _, p := range g.members[0].protocols {
+		if g.allSupport(p.Name) {
+			votes[p.Name] = 0
+		}
+	}
 	for _, m := range g.members {
 		for _, p := range m.protocols {
-			if g.allSupport(p.Name) {
-				votes[p.Name]++
+			if n, ok := votes[p.Name]; ok {
+				votes[p.Name] = n + 1
 				break
 			}
 		}

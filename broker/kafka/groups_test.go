@@ -255,6 +255,7 @@ func checkOffsetFetch(t *testing.T, w *wire, v int16, id [16]byte, all bool) {
 func TestMembershipInEveryVersion(t *testing.T) {
 	n := newGroupNode(t)
 	w := dialWire(t, n.addr)
+	coordinate(t, w, "nobody")
 	for v := int16(0); v <= 9; v++ {
 		name := "g" + strconv.Itoa(int(v))
 		coordinate(t, w, name)
