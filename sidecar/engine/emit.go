@@ -15,6 +15,10 @@ import (
 // must be asked for smaller ranges.
 const outBytesMax = 64 << 20
 
+// childBytesMax is where a child's batch is cut, in bytes before compression: well
+// below async.BatchBytesMax, so that the builder's buffer is one it keeps.
+const childBytesMax = async.BatchBytesMax * 3 / 4
+
 // childrenMax bounds the buffers that an emitter keeps between ranges.
 const childrenMax = 256
 
@@ -107,7 +111,7 @@ func (e *emitter) write(id childID, timestamp int64, tail []byte) error {
 	if e.bytes += len(tail) + recordOverheadMax; e.bytes > outBytesMax {
 		return fmt.Errorf("%w: the range has more than %d MiB of output; give a smaller one", control.ErrRequest, outBytesMax>>20)
 	}
-	if c.begun && record.HeaderSize+c.open.Bytes()+len(tail)+recordOverheadMax > async.BatchBytesMax {
+	if c.begun && record.HeaderSize+c.open.Bytes()+len(tail)+recordOverheadMax > childBytesMax {
 		if err := c.finish(); err != nil {
 			return err
 		}
@@ -122,7 +126,7 @@ func (e *emitter) write(id childID, timestamp int64, tail []byte) error {
 
 func (c *child) finish() error {
 	c.begun = false
-	batch, _, err := c.open.Build(nil)
+	batch, _, err := c.open.Build(make([]byte, 0, record.HeaderSize+c.open.Bytes()))
 	if err != nil {
 		return fmt.Errorf("build a batch of %d records: %w", c.open.Count(), err)
 	}

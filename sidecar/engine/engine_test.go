@@ -297,7 +297,7 @@ func TestAsyncLargeOutputIsCut(t *testing.T) {
 		values[i] = "pass=" + strings.Repeat("x", 1000)
 	}
 	r := transform(t, f, async.Batch{From: 0, To: 3000, Records: batchOf(t, 0, record.None, values...)})
-	if len(r.Outputs) != 1 || len(r.Outputs[0].Batches) != 3 {
+	if len(r.Outputs) != 1 || len(r.Outputs[0].Batches) != 4 {
 		t.Fatalf("got %d outputs, %d batches", len(r.Outputs), len(r.Outputs[0].Batches))
 	}
 	n := 0
@@ -350,6 +350,69 @@ func TestAsyncRefusals(t *testing.T) {
 	if _, err := f.Transform(ctx, async.Batch{From: 0, To: 1, Records: b}); !errors.Is(err, control.ErrUnknownScript) {
 		t.Fatalf("after unload: %v", err)
 	}
+}
+
+// A guest of Redpanda's ABI stays with its fiber, is replaced when it dies and
+// dropped when it is idle.
+func TestRedpandaFiber(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "guest.wasm")
+	command := exec.Command("go", "build", "-o", out, ".")
+	command.Dir = "../host/testdata/redpanda"
+	command.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "GOFLAGS=-mod=mod", "GOWORK=off")
+	if text, err := command.CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, text)
+	}
+	m := module(t, "redpanda", control.Async)
+	m.Outputs, m.Env = []string{"first", "second"}, nil
+	var err error
+	if m.Wasm, err = os.ReadFile(out); err != nil {
+		t.Fatal(err)
+	}
+	e := newEngine(t, Options{})
+	s := open(t, e)
+	f := fiberOf(t, s, m, nil)
+	r := transform(t, f, async.Batch{From: 0, To: 6, Records: batchOf(t, 0, record.Snappy, "a=1", "fail=2", "other=3", "loop=4", "twice=5", "drop=6")})
+	want(t, show(t, r), strings.Join([]string{
+		"0/2 1000 a=1", "0/2 1004 twice=5", "0/2 1004 twice=5", "1/1 1002 other=3",
+		"failed 1 trap: exited with status 2: panic: transforming record failed: told to fail",
+		"failed 3 deadline: ran for more than 200ms",
+	}, "\n"))
+	instances := func() int {
+		states, err := s.Inspect(context.Background())
+		if err != nil || states[0].ABI != "redpanda 1" && states[0].ABI != "redpanda 2" {
+			t.Fatalf("%+v, %v", states, err)
+		}
+		return states[0].Instances
+	}
+	if n := instances(); n == 0 {
+		t.Fatal("no instance is kept")
+	}
+	e.dropIdle(time.Now())
+	if n := instances(); n != 0 {
+		t.Fatalf("%d idle instances are kept", n)
+	}
+	want(t, show(t, transform(t, f, async.Batch{From: 0, To: 1, Records: batchOf(t, 0, record.None, "a=1")})), "0/2 1000 a=1")
+	f.Close()
+	e.dropIdle(time.Now())
+	if n := instances(); n != 0 {
+		t.Fatalf("%d instances outlive their fiber", n)
+	}
+}
+
+func FuzzRange(f *testing.F) {
+	f.Add(batchOf(f, 5, record.LZ4, "a=1", "-", "b=2"), int64(0), int64(9))
+	f.Add([]byte("garbage"), int64(0), int64(1))
+	f.Fuzz(func(t *testing.T, batches []byte, from, to int64) {
+		var in input
+		if in.addRange(batches, model.Offset(from), model.Offset(to), nil) != nil {
+			return
+		}
+		for i := range in.records {
+			if o := in.records[i].Offset; o < from || o >= to || i > 0 && o <= in.records[i-1].Offset {
+				t.Fatalf("offset %d in [%d, %d)", o, from, to)
+			}
+		}
+	})
 }
 
 func TestMurmur2(t *testing.T) {

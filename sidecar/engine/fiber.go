@@ -120,6 +120,7 @@ func (f *fiber) able(ctx context.Context) error {
 		return err
 	}
 	if reason := f.parkedFor(); reason != "" {
+		f.dropOwn()
 		return fmt.Errorf("%w: %s", control.ErrMemory, reason)
 	}
 	select {
@@ -228,6 +229,12 @@ func (f *fiber) dropIdle(before time.Time) {
 	}
 	defer f.mu.Unlock()
 	if f.own != nil && f.own.used.Before(before) {
+		f.dropOwn()
+	}
+}
+
+func (f *fiber) dropOwn() {
+	if f.own != nil {
 		f.own.close()
 		f.own = nil
 	}
@@ -251,10 +258,7 @@ func (f *fiber) Close() error {
 		return nil
 	}
 	f.closed = true
-	if f.own != nil {
-		f.own.close()
-		f.own = nil
-	}
+	f.dropOwn()
 	f.script.fibers.Add(-1)
 	f.session.forget(f)
 	return nil

@@ -341,3 +341,17 @@ func BenchmarkIdentityCall(b *testing.B) {
 		}
 	}
 }
+
+func FuzzParseTail(f *testing.F) {
+	f.Add(AppendTail(nil, []byte("k"), nil, []abi.Header{{Key: []byte("h")}}))
+	f.Fuzz(func(t *testing.T, tail []byte) {
+		key, value, headers, ok := ParseTail(nil, tail)
+		if !ok {
+			return
+		}
+		key2, value2, headers2, ok := ParseTail(nil, AppendTail(nil, key, value, headers))
+		if !ok || !bytes.Equal(key, key2) || !bytes.Equal(value, value2) || len(headers) != len(headers2) {
+			t.Fatal("it does not read what it writes")
+		}
+	})
+}
