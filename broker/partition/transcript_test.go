@@ -66,6 +66,7 @@ type player struct {
 	log    []Entry
 	epoch  model.LeaderEpoch
 	token  uint64
+	job    *CompactJob // started, not done
 }
 
 // words is a line cut into its verb, flags and name=value pairs.
@@ -195,12 +196,17 @@ func (pl *player) flush() string {
 
 func (pl *player) compact(w words) string {
 	now := time.UnixMilli(w.int("now", 0))
-	j := pl.p.CompactStart(now)
-	if j == nil {
-		return "nothing\n"
+	if !w.flags["done"] {
+		pl.job = pl.p.CompactStart(now)
+		if pl.job == nil {
+			return "nothing\n"
+		}
 	}
-	err := j.Run()
-	pl.p.CompactDone(j, err)
+	if w.flags["start"] {
+		return ""
+	}
+	err := pl.job.Run()
+	pl.p.CompactDone(pl.job, err)
 	to, ok := pl.p.HorizonTarget(now)
 	return fmt.Sprintf("cleaned=%d err=%v horizon target=%d %v\n", pl.p.cleaned, err, to, ok)
 }
