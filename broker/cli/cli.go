@@ -73,6 +73,7 @@ func New(d Deps) *cobra.Command {
 		a.environ = os.Environ()
 	}
 	root := a.root()
+	root.Version = d.Version
 	root.AddCommand(a.startCommand(), a.topicCommand(), a.groupCommand(), a.clusterCommand(),
 		a.wasmCommand(), a.profileCommand(), a.versionCommand())
 	return root

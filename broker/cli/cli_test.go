@@ -218,6 +218,63 @@ func FuzzInput(f *testing.F) {
 	})
 }
 
+// TestConsumeEndsBehindOffsetsWithoutRecords: the last offset below the end is
+// a control record, which is never given to a consumer.
+func TestConsumeEndsBehindOffsetsWithoutRecords(t *testing.T) {
+	w := newWorld(t)
+	if out, err := w.run("", "topic", "create", "orders", "-p", "1"); err != nil {
+		t.Fatal(err, out)
+	}
+	brokers := strings.TrimPrefix(w.environ[2], "MILLRACE_BROKERS=")
+	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers), kgo.TransactionalID("t"), kgo.DefaultProduceTopic("orders"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	ctx := context.Background()
+	if err := cl.BeginTransaction(); err != nil {
+		t.Fatal(err)
+	}
+	if err := cl.ProduceSync(ctx, kgo.StringRecord("one")).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	if err := cl.EndTransaction(ctx, kgo.TryCommit); err != nil {
+		t.Fatal(err)
+	}
+	out, err := w.run("", "topic", "consume", "orders", "-o", ":end", "-f", "%o %v\\n", "--fetch-max-wait", "50ms")
+	if err != nil || out != "0 one\n" {
+		t.Errorf("%v, %q", err, out)
+	}
+	out, err = w.run("", "topic", "consume", "orders", "-o", ":end", "-f", "%o %a{control-bit}\\n", "--print-control-records")
+	if err != nil || out != "0 0\n1 1\n" {
+		t.Errorf("with control records: %v, %q", err, out)
+	}
+}
+
+func TestCompletion(t *testing.T) {
+	w := newWorld(t)
+	if _, err := w.run("", "topic", "create", "orders"); err != nil {
+		t.Fatal(err)
+	}
+	w.admin.scripts["scrub"] = fakeScript("scrub")
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"topic", "describe", ""}, "orders\n:4\n"},
+		{[]string{"wasm", "pause", ""}, "scrub\n:4\n"},
+		{[]string{"cluster", "config", "get", ""}, "auto.create.topics.enable\nlog.retention.ms\nnum.partitions\n:4\n"},
+		{[]string{"topic", "list", "--format", ""}, "text\nwide\njson\nyaml\n:4\n"},
+		{[]string{"start", "--mode", ""}, "dev\nprod\n:4\n"},
+	} {
+		out, err := w.run("", append([]string{"__complete"}, c.args...)...)
+		got, _, _ := strings.Cut(out, "! ")
+		if err != nil || got != c.want {
+			t.Errorf("%q: %q, %v; want %q", c.args, got, err, c.want)
+		}
+	}
+}
+
 func TestMergedManifest(t *testing.T) {
 	w := newWorld(t)
 	w.write(t, manifest.FileName, "name: old # a comment\nmode: async\non_error: dlq\nenv: {A: \"1\", B: \"2\"}\n", 0o600)

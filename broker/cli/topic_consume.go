@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -34,6 +35,8 @@ type consumer struct {
 	write      func(*bufio.Writer, *kgo.FetchPartition, *kgo.Record) error
 	printed    int
 	span       span
+	leaders    map[int32]bool // of the partitions that are consumed
+	answers    answers
 	until      map[partitionKey]int64 // offset at which a partition is done; nil: never
 }
 
@@ -113,8 +116,9 @@ func (k *consumer) run(ctx context.Context) error {
 		return err
 	}
 	k.span = s
+	k.answers.reset()
 	opts := []kgo.Opt{
-		kgo.FetchMaxWait(k.fetchWait), kgo.FetchMaxBytes(k.fetchBytes), kgo.Rack(k.rack),
+		kgo.FetchMaxWait(k.fetchWait), kgo.FetchMaxBytes(k.fetchBytes), kgo.Rack(k.rack), kgo.WithHooks(&k.answers),
 	}
 	if k.control {
 		opts = append(opts, kgo.KeepControlRecords())
@@ -162,6 +166,7 @@ func (k *consumer) plan(ctx context.Context, adm *kadm.Client, s span) (map[stri
 		k.until = map[partitionKey]int64{}
 	}
 	out := map[string]map[int32]kgo.Offset{}
+	k.leaders = map[int32]bool{}
 	for _, t := range found {
 		for _, p := range t.Partitions.Sorted() {
 			if len(k.partitions) > 0 && !slices.Contains(k.partitions, p.Partition) {
@@ -189,6 +194,7 @@ func (k *consumer) plan(ctx context.Context, adm *kadm.Client, s span) (map[stri
 				out[t.Topic] = map[int32]kgo.Offset{}
 			}
 			out[t.Topic][p.Partition] = kgo.NewOffset().At(from)
+			k.leaders[p.Leader] = true
 		}
 	}
 	if len(out) == 0 && k.until == nil {
@@ -267,8 +273,6 @@ func (k *consumer) loop(ctx context.Context, cl *kgo.Client, mark func(*kgo.Reco
 			return nil
 		}
 		if quiet {
-			// Records below a range's end are there already: what did not come in
-			// this time are offsets without a record (compaction, a dropped record).
 			return nil
 		}
 		if err := fetchError(fetches); err != nil {
@@ -287,16 +291,66 @@ func (k *consumer) loop(ctx context.Context, cl *kgo.Client, mark func(*kgo.Reco
 	}
 }
 
-// poll waits for records; quiet says that none came for so long that a range
-// with an end holds no more.
+// quietMax ends a range whose partitions' leaders have changed meanwhile.
+const quietMax = 30 * time.Second
+
+// poll waits for records; quiet says that a range with an end holds no more.
+// Records below it are there already, so what empty answers of all leaders do
+// not bring are offsets without a record: compacted, dropped, control records.
 func (k *consumer) poll(ctx context.Context, cl *kgo.Client) (f kgo.Fetches, quiet bool) {
 	if k.until == nil || k.span.to.kind == atOffset { // an exact end may lie in the future
 		return cl.PollFetches(ctx), false
 	}
-	wait, cancel := context.WithTimeout(ctx, k.fetchWait+time.Second)
-	defer cancel()
-	f = cl.PollFetches(wait)
-	return f, f.NumRecords() == 0 && wait.Err() != nil && ctx.Err() == nil
+	k.answers.reset()
+	for began := time.Now(); time.Since(began) < quietMax; {
+		wait, cancel := context.WithTimeout(ctx, k.fetchWait)
+		f = cl.PollFetches(wait)
+		waited := wait.Err() != nil
+		cancel()
+		if !waited || f.NumRecords() > 0 || ctx.Err() != nil {
+			return f, false
+		}
+		if k.answers.all(k.leaders) {
+			return f, true
+		}
+	}
+	return f, true
+}
+
+// answers counts the answers to fetches of each broker; a hook of the client.
+type answers struct {
+	mu sync.Mutex
+	n  map[int32]int
+}
+
+const fetchKey = 1
+
+// OnBrokerE2E counts an answer.
+func (a *answers) OnBrokerE2E(broker kgo.BrokerMetadata, key int16, e kgo.BrokerE2E) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if key == fetchKey && e.Err() == nil {
+		a.n[broker.NodeID]++
+	}
+}
+
+func (a *answers) reset() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.n = map[int32]int{}
+}
+
+// all says whether each broker has answered a fetch that began after reset: the
+// first answer may be to one that began before.
+func (a *answers) all(brokers map[int32]bool) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for b := range brokers {
+		if a.n[b] < 2 {
+			return false
+		}
+	}
+	return true
 }
 
 func fetchError(f kgo.Fetches) error {
