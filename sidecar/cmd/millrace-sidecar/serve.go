@@ -61,9 +61,15 @@ func serve(ctx context.Context, args []string) (any, error) {
 			log.Warn("wall is down", "wall", w.Name, "reason", w.Text)
 		}
 	}
-	e, err := engine.New(engine.Options{
-		CacheDir: s.cacheDir, Build: build, Walls: walls, MemoryBytesMax: s.memory, Workers: s.workers, Log: log,
-	})
+	o := engine.Options{
+		CacheDir: inheritedCache(), Build: build, Walls: walls, MemoryBytesMax: s.memory, Workers: s.workers, Log: log,
+	}
+	e, err := engine.New(o)
+	if err != nil && o.CacheDir != "" {
+		log.Warn("compile cache is off", "dir", s.cacheDir, "reason", err)
+		o.CacheDir = ""
+		e, err = engine.New(o)
+	}
 	if err != nil {
 		return nil, err
 	}

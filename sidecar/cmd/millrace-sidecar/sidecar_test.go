@@ -195,6 +195,24 @@ func TestChildBehindWalls(t *testing.T) {
 	use(t, s)
 }
 
+// The cache lies in the broker's folder, which is closed to the sidecar's user.
+func TestCacheInAClosedFolder(t *testing.T) {
+	closed := filepath.Join(folder, "closed")
+	if err := os.Mkdir(closed, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s, err := plugins.Launch(context.Background(), plugins.LaunchAsk{Path: must(t, binary), CacheDir: filepath.Join(closed, "cache")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	hello(t, s)
+	use(t, s)
+	if files, _ := filepath.Glob(filepath.Join(closed, "cache", "*.native")); len(files) != 1 {
+		t.Fatalf("the cache holds %q", files)
+	}
+}
+
 func TestChildWithoutWalls(t *testing.T) {
 	s, h := launch(t, "--walls=false")
 	if len(h.Walls) != 1 || h.Walls[0].Up {

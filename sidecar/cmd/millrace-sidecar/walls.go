@@ -26,6 +26,7 @@ import (
 const (
 	envWalls    = "MILLRACE_SIDECAR_WALLS"     // what confine reached, as JSON
 	envSocketFD = "MILLRACE_SIDECAR_SOCKET_FD" // the listener that confine made
+	envCacheFD  = "MILLRACE_SIDECAR_CACHE_FD"  // the cache's folder: its path may be closed to the sidecar's user
 )
 
 // nobody is the user where none was made for the sidecar.
@@ -51,9 +52,11 @@ func confine(s settings) error {
 		env = append(env, envSocketFD+"="+strconv.Itoa(fd))
 	}
 	if s.cacheDir != "" {
-		if err := os.MkdirAll(s.cacheDir, 0o700); err != nil {
-			return fmt.Errorf("make the compile cache: %w", err)
+		fd, err := openCache(s.cacheDir)
+		if err != nil {
+			return err
 		}
+		env = append(env, envCacheFD+"="+strconv.Itoa(fd))
 	}
 	if !s.walls {
 		return execute(env, []control.Wall{{Name: "all", Text: "turned off by --walls=false"}})
@@ -108,6 +111,28 @@ func listenForChild(s settings) (int, error) {
 		return 0, fmt.Errorf("hand over the socket: %w", err)
 	}
 	return fd, nil
+}
+
+// openCache makes the cache's folder and opens it, with a descriptor that
+// survives exec.
+func openCache(dir string) (int, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return 0, fmt.Errorf("make the compile cache: %w", err)
+	}
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return 0, fmt.Errorf("open the compile cache %s: %w", dir, err)
+	}
+	return fd, nil
+}
+
+// inheritedCache is the path of the cache's folder; empty if there is none.
+func inheritedCache() string {
+	fd, err := strconv.Atoi(os.Getenv(envCacheFD))
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf("/proc/self/fd/%d", fd)
 }
 
 func up(name string) control.Wall { return control.Wall{Name: name, Up: true} }
