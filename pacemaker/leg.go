@@ -1,7 +1,6 @@
 package pacemaker
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,8 +21,9 @@ type leg struct {
 	until   model.Offset
 	main    bool
 	all     []child
-	takers  []*child // of all, that are given the stretch
-	targets []*child // takers without the one that decides, while the leg runs
+	outlets map[outlet]int // of all, fixed: stages look there while children move
+	takers  []*child       // of all, that are given the stretch
+	targets []*child       // takers without the one that decides, while the leg runs
 	// decided says that another child has taken this stretch: records in failed
 	// failed then, and no other may fail now.
 	decided bool
@@ -50,7 +50,7 @@ func (f *fiber) nextLeg(ctx context.Context, plan *Spec, children []child) (*leg
 		// The dead letters came later than the outputs: nothing failed before high.
 		return nil, f.advance(ctx, plan, dead, high)
 	}
-	l := &leg{f: f, plan: plan, from: low, pos: low, until: model.OffsetMax, all: children}
+	l := &leg{f: f, plan: plan, from: low, pos: low, until: model.OffsetMax, all: children, outlets: outletsOf(children)}
 	for i := range children {
 		if c := &children[i]; c.at > low {
 			l.until = min(l.until, c.at)
@@ -103,12 +103,19 @@ func (f *fiber) advance(ctx context.Context, plan *Spec, c *child, to model.Offs
 	return nil
 }
 
-// childIndex finds where an output's partition is among all children; false if
-// it is none of them.
-func (l *leg) childIndex(output int, index int32) (int, bool) {
-	return slices.BinarySearchFunc(l.all, output, func(c child, o int) int {
-		return cmp.Or(cmp.Compare(c.Output, o), cmp.Compare(c.ID.Index, index))
-	})
+// outlet names a child by output and partition.
+type outlet struct {
+	output    int
+	partition int32
+}
+
+// outletsOf maps outlets to their place among children.
+func outletsOf(children []child) map[outlet]int {
+	m := make(map[outlet]int, len(children))
+	for i, c := range children {
+		m[outlet{c.Output, c.ID.Index}] = i
+	}
+	return m
 }
 
 // Stages work on a leg at one time: while one range is appended the next is

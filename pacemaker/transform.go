@@ -137,7 +137,7 @@ func (l *leg) fault(r async.Result) string {
 		case !l.plan.ByKey && o.Partition != own:
 			return fmt.Sprintf("partition %d of output %q: a script that chooses partitions needs partitioning: key", o.Partition, l.plan.Outputs[o.Output].Topic)
 		}
-		i, there := l.childIndex(o.Output, o.Partition)
+		i, there := l.outlets[outlet{o.Output, o.Partition}]
 		if !there {
 			continue
 		}
@@ -196,7 +196,7 @@ func (l *leg) piece(s span, r async.Result) (piece, error) {
 		in: r.RecordsIn, out: r.RecordsOut, dropped: r.RecordsDropped, cpu: r.CPU,
 	}
 	for _, o := range r.Outputs {
-		i, there := l.childIndex(o.Output, o.Partition)
+		i, there := l.outlets[outlet{o.Output, o.Partition}]
 		if !there || !slices.Contains(l.takers, &l.all[i]) {
 			continue // it has taken this range
 		}
