@@ -12,15 +12,15 @@ import (
 
 // CreateTopics (key 19), versions 2 to 7, each topic on its own: assignments,
 // validate-only, configs (unknown ones are INVALID_CONFIG). Defaults for the
-// partition count and the replication factor may be left to the cluster from
-// version 4 on. Version 5 tells what was made, 7 its id.
+// partition count and the replication factor may be left to the cluster with -1:
+// documented from version 4 on, but Kafka takes it in any, and kafkajs sends it
+// in version 3. Version 5 tells what was made, 7 its id.
 
 // createTopicsMax bounds one request: each topic's answer has all its settings.
 const createTopicsMax = 5000
 
 var (
 	errTooManyTopics = fmt.Errorf("one request may create %d topics", createTopicsMax)
-	errNoDefaults    = errors.New("counts of -1 are understood from version 4 on")
 	errBoth          = errors.New("give replica assignments or counts, not both")
 )
 
@@ -37,7 +37,7 @@ func (s *Server) createTopics(ctx context.Context, _ *request, m *kmsg.CreateTop
 		t, out := &m.Topics[i], &answer.Topics[i]
 		out.Default()
 		out.Topic = t.Topic
-		ask, err := createAsk(m.Version, t)
+		ask, err := createAsk(t)
 		switch {
 		case len(m.Topics) > createTopicsMax:
 			err = errTooManyTopics
@@ -67,7 +67,7 @@ func (s *Server) createTopics(ctx context.Context, _ *request, m *kmsg.CreateTop
 	return answer
 }
 
-func createAsk(version int16, t *kmsg.CreateTopicsRequestTopic) (cluster.CreateTopic, error) {
+func createAsk(t *kmsg.CreateTopicsRequestTopic) (cluster.CreateTopic, error) {
 	ask := cluster.CreateTopic{Name: t.Topic, Partitions: t.NumPartitions, Replication: t.ReplicationFactor}
 	if len(t.ReplicaAssignment) > 0 {
 		if t.NumPartitions != -1 || t.ReplicationFactor != -1 {
@@ -80,8 +80,6 @@ func createAsk(version int16, t *kmsg.CreateTopicsRequestTopic) (cluster.CreateT
 			}
 			ask.Assignments[a.Partition] = nodeIDs(a.Replicas)
 		}
-	} else if version < 4 && (t.NumPartitions == -1 || t.ReplicationFactor == -1) {
-		return ask, fmt.Errorf("%w: topic %q", errNoDefaults, t.Topic)
 	}
 	ask.Configs = make(map[string]*string, len(t.Configs))
 	for _, c := range t.Configs {

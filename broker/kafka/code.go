@@ -108,7 +108,6 @@ var codes = []struct {
 	{errAskedTwice, codeInvalidRequest},
 	{errNegativeOffset, codeOffsetOutOfRange},
 	{errTooManyTopics, codePolicyViolation},
-	{errNoDefaults, codeInvalidRequest},
 	{errBoth, codeInvalidRequest},
 	{errDeletionDisabled, codeTopicDeletionDisabled},
 	{errNameOrID, codeInvalidRequest},
