@@ -225,7 +225,7 @@ func TestAnnouncedFramesTakeNothing(t *testing.T) {
 			t.Fatal("produce failed")
 		}
 	}
-	if used := n.server.requests.small.used.Load(); used > 60*frameStepBytes {
+	if used := n.server.requests.small.used.Load(); used > 50*frameStepBytes+1<<20 { // the last produce may not be settled yet
 		t.Fatalf("%d bytes held by frames that did not come", used)
 	}
 	if used := n.server.requests.huge.used.Load(); used != 0 {
@@ -243,9 +243,7 @@ func TestHugeFrames(t *testing.T) {
 	if r.Topics[0].Partitions[0].ErrorCode != 0 {
 		t.Fatalf("%+v", r)
 	}
-	if n.server.requests.huge.used.Load()+n.server.requests.small.used.Load() > frameStepBytes {
-		t.Fatal("a frame that was answered is still charged")
-	}
+	eventually(t, func() bool { return n.server.requests.huge.used.Load()+n.server.requests.small.used.Load() == 0 })
 	w.write([]byte{0, 0x40, 0, 1})
 	w.closed()
 }
