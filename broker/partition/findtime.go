@@ -30,10 +30,10 @@ func (p *Partition) FindTime(ms int64) *TimeFinder {
 	}
 	for _, s := range p.segments {
 		if m := s.Meta(); m.MaxTime >= f.ms {
-			f.views = append(f.views, s.Pin())
-			if ms == TimestampMax {
-				p.hold(s)
+			if len(f.views) == 0 {
+				p.hold(s) // it is nearly always found in the first
 			}
+			f.views = append(f.views, s.Pin())
 		}
 	}
 	return f

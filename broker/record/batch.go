@@ -35,6 +35,10 @@ var (
 	// ErrMalformed says that counts, lengths or deltas of a batch contradict each
 	// other. Refuse it.
 	ErrMalformed = errors.New("malformed record batch")
+	// ErrMaxTimestamp says that only the header's max timestamp disagrees with the
+	// records. As Kafka does, a leader may set it right (SetMaxTimestamp, with what
+	// Reader.Latest gives) and go on. It is an ErrMalformed.
+	ErrMaxTimestamp = fmt.Errorf("%w: max timestamp", ErrMalformed)
 	// ErrInflated says that the records are larger than the limit once inflated.
 	ErrInflated = errors.New("record batch too large when decompressed")
 	// ErrCodec says that the batch names a compression that does not exist.
@@ -224,6 +228,13 @@ func (b Batch) CheckHeader() error {
 // checksum again. The caller owns the bytes and nobody has seen them yet.
 func (b Batch) StampAppendTime(ms int64) {
 	binary.BigEndian.PutUint16(b[21:], uint16(b.Attributes()|attrLogAppendTime))
+	binary.BigEndian.PutUint64(b[35:], uint64(ms))
+	b.seal()
+}
+
+// SetMaxTimestamp sets the header's max timestamp and computes the checksum again.
+// The caller owns the bytes and nobody has seen them yet.
+func (b Batch) SetMaxTimestamp(ms int64) {
 	binary.BigEndian.PutUint64(b[35:], uint64(ms))
 	b.seal()
 }

@@ -267,9 +267,7 @@ func newZstdWriter(level int) *zstd.Encoder {
 		speed = zstd.EncoderLevelFromZstd(level)
 	}
 	w, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(speed), zstd.WithLowerEncoderMem(true))
-	if err != nil {
-		panic(err) // the options are constants
-	}
+	must(err == nil, "zstd options are constants: %v", err)
 	return w
 }
 
@@ -285,9 +283,7 @@ func compressZstd(dst []byte, level int, src []byte) ([]byte, error) {
 
 func newZstdReader() any {
 	r, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(zstdWindowMax))
-	if err != nil {
-		panic(err) // the options are constants
-	}
+	must(err == nil, "zstd options are constants: %v", err)
 	return r
 }
 

@@ -1,8 +1,6 @@
 package record
 
-import (
-	"fmt"
-)
+import "fmt"
 
 // scratchKeep is the largest scratch that a Reader keeps between batches, in
 // bytes: one huge batch must not pin its size for ever.
@@ -15,6 +13,7 @@ type Reader struct {
 	rest    []byte
 	left    int32
 	last    int32 // offset delta of the last record, to see that they ascend
+	latest  int64 // largest timestamp so far
 	scratch []byte
 	err     error
 }
@@ -24,6 +23,7 @@ type Reader struct {
 // else ErrInflated. Views of the previous batch are void.
 func (r *Reader) Reset(b Batch, inflatedMax int) error {
 	r.batch, r.rest, r.left, r.last, r.err = b, b.Records(), b.Count(), -1, nil
+	r.latest = NoTimestamp
 	if b.Codec() == None || len(r.rest) == 0 && r.left == 0 {
 		return nil
 	}
@@ -58,6 +58,7 @@ func (r *Reader) Next(rec *Record) bool {
 	}
 	r.left--
 	r.last = rec.OffsetDelta
+	r.latest = max(r.latest, rec.Timestamp)
 	return true
 }
 
@@ -65,8 +66,9 @@ func (r *Reader) Next(rec *Record) bool {
 func (r *Reader) Err() error { return r.err }
 
 // Validate checks a batch whole, as a leader does before it takes a client's: the
-// checksum, the header, and every record; offset deltas ascend, the header's max
-// timestamp is the records'. The Reader is left at the end.
+// checksum, the header, and every record; offset deltas ascend. Last of all it
+// compares the header's max timestamp with the records': ErrMaxTimestamp alone
+// can be set right. The Reader is left at the end.
 func (r *Reader) Validate(b Batch, inflatedMax int) error {
 	if err := b.Check(); err != nil {
 		return err
@@ -74,16 +76,18 @@ func (r *Reader) Validate(b Batch, inflatedMax int) error {
 	if err := r.Reset(b, inflatedMax); err != nil {
 		return err
 	}
-	latest := NoTimestamp
 	var rec Record
 	for r.Next(&rec) {
-		latest = max(latest, rec.Timestamp)
 	}
 	if r.err != nil {
 		return r.err
 	}
-	if b.Count() > 0 && !b.LogAppendTime() && latest != b.MaxTimestamp() {
-		return fmt.Errorf("%w: max timestamp %d, the records' is %d", ErrMalformed, b.MaxTimestamp(), latest)
+	if b.Count() > 0 && !b.LogAppendTime() && r.latest != b.MaxTimestamp() {
+		return fmt.Errorf("%w: it is %d, the records' is %d", ErrMaxTimestamp, b.MaxTimestamp(), r.latest)
 	}
 	return nil
 }
+
+// Latest is the largest timestamp of the records read since Reset, in milliseconds;
+// NoTimestamp before the first.
+func (r *Reader) Latest() int64 { return r.latest }

@@ -164,6 +164,19 @@ func TestStamps(t *testing.T) {
 	}
 }
 
+func TestMaxTimestampIsSetRight(t *testing.T) {
+	b := build(t, Plain(Gzip), sample())
+	b.SetMaxTimestamp(7)
+	var r Reader
+	if err := r.Validate(b, 1<<20); !errors.Is(err, ErrMaxTimestamp) || !errors.Is(err, ErrMalformed) {
+		t.Fatal(err)
+	}
+	b.SetMaxTimestamp(r.Latest())
+	if err := r.Validate(b, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestEmptyBatch(t *testing.T) {
 	spec := SpecOf(build(t, Plain(Gzip), sample()))
 	spec.ProducerID, spec.ProducerEpoch, spec.BaseSequence = 3, 0, 5
@@ -243,7 +256,7 @@ func TestRefusals(t *testing.T) {
 		"not snappy":           {edit(func(b Batch) { b[22] = byte(Snappy) }), ErrMalformed},
 		"not lz4":              {edit(func(b Batch) { b[22] = byte(LZ4) }), ErrMalformed},
 		"not zstd":             {edit(func(b Batch) { b[22] = byte(Zstd) }), ErrMalformed},
-		"max timestamp":        {edit(func(b Batch) { b[42]++ }), ErrMalformed},
+		"max timestamp":        {edit(func(b Batch) { b[42]++ }), ErrMaxTimestamp},
 		"producer -2":          {edit(func(b Batch) { b[50] = 0xfe }), ErrMalformed},
 		"no producer epoch":    {edit(func(b Batch) { copy(b[43:], make([]byte, 8)) }), ErrMalformed},
 		"checksum":             {append(bytes.Clone(good[:len(good)-1]), good[len(good)-1]^1), ErrCRC},

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"sync"
 
 	"github.com/millrace-io/millrace/broker/disk"
@@ -45,23 +44,16 @@ type Segment struct {
 }
 
 func newSegment(p Place, m Meta) *Segment {
-	return &Segment{
-		place: p, meta: m, entry: HeaderSize,
-		file: &file{
-			fs: p.FS, dir: p.Dir,
-			name: filepath.Join(p.Dir, m.Name()), indexName: filepath.Join(p.Dir, m.IndexName()),
-		},
-	}
+	return &Segment{place: p, meta: m, entry: HeaderSize, file: newFile(p, &m)}
 }
 
 // Create makes an empty segment's file. Its name survives once the directory is
 // synced, its content once it was synced through a View.
 func Create(p Place, base model.Offset, generation uint32) (*Segment, error) {
 	s := newSegment(p, NewMeta(base, generation))
-	if _, err := s.file.keep(p.FS.Create); err != nil {
-		return nil, fmt.Errorf("create segment %s: %w", s.file.name, err)
+	if _, err := s.file.Writer(p.FS.Create); err != nil {
+		return nil, fmt.Errorf("create segment %s: %w", s.file.Name(), err)
 	}
-	s.file.checked = true
 	buf := s.pending()
 	*buf = s.meta.appendHeader(*buf)
 	return s, nil
@@ -72,7 +64,7 @@ func Create(p Place, base model.Offset, generation uint32) (*Segment, error) {
 func OpenSealed(p Place, m Meta) (*Segment, *Damage) {
 	s := newSegment(p, m)
 	s.sealed, s.synced, s.saved = true, m.Length, m.Length
-	info, err := p.FS.Stat(s.file.name)
+	info, err := p.FS.Stat(s.file.Name())
 	switch {
 	case err != nil:
 		return s, &Damage{m.Name(), 0, m.Base, m.End - 1, err.Error()}
@@ -119,16 +111,16 @@ func OpenActive(p Place, m Meta) (*Segment, *Damage, error) {
 
 // cut drops what was written behind the checkpoint.
 func (s *Segment) cut() error {
-	info, err := s.place.FS.Stat(s.file.name)
+	info, err := s.place.FS.Stat(s.file.Name())
 	if err != nil || info.Size == s.meta.Length {
 		return err
 	}
-	f, err := s.place.FS.OpenAppend(s.file.name)
+	f, err := s.place.FS.OpenAppend(s.file.Name())
 	if err != nil {
 		return fmt.Errorf("open segment: %w", err)
 	}
 	if err := errors.Join(f.Truncate(s.meta.Length), f.Close()); err != nil {
-		return fmt.Errorf("truncate segment %s to %d: %w", s.file.name, s.meta.Length, err)
+		return fmt.Errorf("truncate segment %s to %d: %w", s.file.Name(), s.meta.Length, err)
 	}
 	return nil
 }
@@ -210,12 +202,12 @@ func (s *Segment) Write() error {
 	if s.buffer == nil {
 		return nil
 	}
-	f, err := s.file.keep(s.place.FS.OpenAppend)
+	f, err := s.file.Writer(s.place.FS.OpenAppend)
 	if err != nil {
-		return fmt.Errorf("open segment %s: %w", s.file.name, err)
+		return fmt.Errorf("open segment %s: %w", s.file.Name(), err)
 	}
 	if _, err := f.Write(*s.buffer); err != nil {
-		return fmt.Errorf("write %d bytes to segment %s: %w", len(*s.buffer), s.file.name, err)
+		return fmt.Errorf("write %d bytes to segment %s: %w", len(*s.buffer), s.file.Name(), err)
 	}
 	if cap(*s.buffer) <= bufferKeep {
 		buffers.Put(s.buffer)
@@ -231,7 +223,8 @@ func (s *Segment) Seal() {
 		return
 	}
 	s.sealed = true
-	s.file.setIndex(s.index)
+	whole := s.index
+	s.file.index.Store(&whole)
 	s.index = nil
 }
 
@@ -243,7 +236,7 @@ func (s *Segment) Unsynced() int64 { return s.meta.Length - s.synced }
 func (s *Segment) Synced(length int64) error {
 	s.synced = max(s.synced, length)
 	if s.sealed && s.synced == s.meta.Length {
-		return s.file.unkeep()
+		return s.file.Let()
 	}
 	return nil
 }
@@ -259,19 +252,19 @@ func (s *Segment) IndexSaved(length int64) { s.saved = max(s.saved, length) }
 // ForgetIndex frees a sealed segment's index, if it can be read again.
 func (s *Segment) ForgetIndex() {
 	if s.sealed && s.saved == s.meta.Length {
-		s.file.forgetIndex()
+		s.file.index.Store(nil)
 	}
 }
 
 // Doom removes the files once no View is left; the checkpoint that no longer
 // lists them is on disk. It may be called on any goroutine.
-func (s *Segment) Doom() error { return s.file.doom() }
+func (s *Segment) Doom() error { return s.file.Doom() }
 
 // Close lets go of the files; Views stay valid until released.
-func (s *Segment) Close() error { return s.file.unkeep() }
+func (s *Segment) Close() error { return s.file.Let() }
 
 // Pin gives the segment as it is now, to be read anywhere.
 func (s *Segment) Pin() *View {
-	s.file.acquire()
+	s.file.Hold()
 	return &View{Meta: s.meta, file: s.file, index: s.index[:len(s.index):len(s.index)], sealed: s.sealed, interval: s.place.IntervalBytes}
 }

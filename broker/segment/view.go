@@ -28,7 +28,7 @@ func (v *View) Release() error {
 	if v.released.Swap(true) {
 		return nil
 	}
-	return v.file.release()
+	return v.file.Release()
 }
 
 // Sync makes what the view covers survive a power cut.
@@ -38,7 +38,7 @@ func (v *View) Sync() error {
 		return err
 	}
 	if err := f.Sync(); err != nil {
-		return fmt.Errorf("sync segment %s: %w", v.file.name, err)
+		return fmt.Errorf("sync segment %s: %w", v.file.Name(), err)
 	}
 	return nil
 }
@@ -113,10 +113,8 @@ func (v *View) frame(b []byte, pos int64, expect model.Offset) (batch record.Bat
 // damaged names the range from expect to the next place that the index knows.
 func (v *View) damaged(pos int64, expect model.Offset, reason string) error {
 	x := v.index
-	if v.sealed {
-		v.file.mu.Lock()
-		x = v.file.index
-		v.file.mu.Unlock()
+	if whole := v.file.index.Load(); v.sealed && whole != nil {
+		x = *whole
 	}
 	return v.file.corrupt(pos, expect, max(x.after(&v.Meta, pos)-1, expect), reason)
 }
@@ -142,7 +140,7 @@ func (v *View) readAt(b []byte, pos int64, expect model.Offset) (int, error) {
 	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return n, v.damaged(pos+int64(n), expect, "file is too short")
 	}
-	return 0, fmt.Errorf("read segment %s at %d: %w", v.file.name, pos, err)
+	return 0, fmt.Errorf("read segment %s at %d: %w", v.file.Name(), pos, err)
 }
 
 // Ask says what to read.

@@ -21,6 +21,9 @@ type Walk struct {
 
 // Walk begins at the last index entry at or before from.
 func (v *View) Walk(from model.Offset) *Walk {
+	if from <= v.Meta.Base {
+		return v.walk(HeaderSize, v.Meta.Base) // without reading the index
+	}
 	pos, base := v.positions().before(&v.Meta, from)
 	return v.walk(pos, base)
 }
