@@ -28,6 +28,10 @@ const (
 	envLifeline  = "MILLRACE_LIFELINE" // number of a descriptor that ends with the broker
 )
 
+// FolderPrefix begins the name of the folder that Launch makes for a sidecar's
+// socket, and gives it as TMPDIR.
+const FolderPrefix = "millrace-sidecar-"
+
 // startTimeMax is how long a sidecar may take to answer; a cold start takes some
 // 50 ms.
 const startTimeMax = 10 * time.Second
@@ -45,7 +49,7 @@ type LaunchAsk struct {
 // when this process does, however it ends.
 func Launch(ctx context.Context, ask LaunchAsk) (*Sidecar, error) {
 	fail := func(err error) (*Sidecar, error) { return nil, fmt.Errorf("launch sidecar %s: %w", ask.Path, err) }
-	dir, err := os.MkdirTemp("", "millrace-")
+	dir, err := os.MkdirTemp("", FolderPrefix)
 	if err != nil {
 		return fail(err)
 	}

@@ -177,6 +177,6 @@ func ownerOfSocket(path string) (rule, error) {
 		if p.uid == os.Geteuid() || p.uid == 0 || p.uid == owner || p.uid == socketOwner && info.Mode().Perm()&0o002 == 0 {
 			return nil
 		}
-		return fmt.Errorf("%w: it is user %d, and %s is not its directory", ErrPeer, p.uid, dir)
+		return fmt.Errorf("%w: it is user %d, who does not own %s", ErrPeer, p.uid, dir)
 	}, nil
 }

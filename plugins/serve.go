@@ -32,6 +32,9 @@ func Lifeline() *os.File {
 	return os.NewFile(uintptr(fd), "lifeline")
 }
 
+// Launched tells whether this process was started by Launch.
+func Launched() bool { return os.Getenv(envLifeline) != "" }
+
 // LaunchEnv names what Launch tells by the environment, for a sidecar that
 // executes itself again.
 func LaunchEnv() []string { return []string{envBrokerUID, envLifeline, handshake.MagicCookieKey} }

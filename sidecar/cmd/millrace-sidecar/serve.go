@@ -75,7 +75,7 @@ func serve(ctx context.Context, args []string) (any, error) {
 	}
 	defer e.Close()
 	if s.socket == "" {
-		go endWithBroker(log)
+		go endWithBroker()
 		return nil, plugins.Serve(e)
 	}
 	l, err := inheritedListener()
@@ -87,14 +87,16 @@ func serve(ctx context.Context, args []string) (any, error) {
 }
 
 // endWithBroker ends this process when the broker is gone, in whatever way: a
-// guest that runs for ever must not outlive it.
-func endWithBroker(log *slog.Logger) {
+// guest that runs for ever must not outlive it. Nobody reads a log then.
+func endWithBroker() {
 	lifeline := plugins.Lifeline()
 	if lifeline == nil {
 		return
 	}
 	_, _ = io.Copy(io.Discard, lifeline)
-	log.Info("the broker is gone")
+	if dir := os.TempDir(); ownFolder(dir) {
+		os.RemoveAll(dir) // a broker that was killed cannot do it
+	}
 	os.Exit(0)
 }
 

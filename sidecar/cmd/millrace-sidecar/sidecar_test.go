@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -33,6 +34,9 @@ var folder string
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "forbidden" {
 		forbidden()
+	}
+	if len(os.Args) > 1 && os.Args[1] == "broker" {
+		playBroker()
 	}
 	var err error
 	if folder, err = os.MkdirTemp("", "millrace-test-"); err == nil {
@@ -227,6 +231,59 @@ func TestChildEndsOnClose(t *testing.T) {
 	<-s.Died()
 	if err := s.Control.Health(context.Background()); err == nil {
 		t.Fatal("it lives")
+	}
+}
+
+// playBroker launches a sidecar and waits to be killed.
+func playBroker() {
+	s, err := plugins.Launch(context.Background(), plugins.LaunchAsk{Path: os.Args[2]})
+	if err == nil {
+		err = s.Control.Health(context.Background())
+	}
+	fmt.Println("launched", err)
+	select {}
+}
+
+// A broker that is killed leaves neither its sidecar nor the sidecar's folder.
+func TestChildEndsWithAKilledBroker(t *testing.T) {
+	temp := filepath.Join(folder, "temp")
+	if err := os.Mkdir(temp, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(temp, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	// Both hold the writing end as their standard input.
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer read.Close()
+	command := exec.Command(os.Args[0], "broker", must(t, binary))
+	command.Env = append(os.Environ(), "TMPDIR="+temp)
+	command.Stdin = write
+	said, err := command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	write.Close()
+	line := make([]byte, 100)
+	if n, err := said.Read(line); string(line[:n]) != "launched <nil>\n" {
+		t.Fatalf("%q, %v", line[:n], err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(temp, plugins.FolderPrefix+"*")); len(left) != 1 {
+		t.Fatalf("folders %q", left)
+	}
+	command.Process.Kill()
+	command.Wait()
+	if n, err := read.Read(line); err != io.EOF {
+		t.Fatalf("%d bytes, %v", n, err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(temp, plugins.FolderPrefix+"*")); len(left) != 0 {
+		t.Fatalf("folders %q are left", left)
 	}
 }
 

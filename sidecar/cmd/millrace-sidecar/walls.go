@@ -196,9 +196,15 @@ func giveFolders(s settings, uid, gid int) {
 			return err
 		})
 	}
-	if temp := os.TempDir(); strings.HasPrefix(filepath.Base(temp), "millrace-") {
+	if temp := os.TempDir(); ownFolder(temp) {
 		_ = os.Chown(temp, uid, gid)
 	}
+}
+
+// ownFolder tells whether a folder for temporary files was made by the broker
+// for this process alone.
+func ownFolder(dir string) bool {
+	return plugins.Launched() && strings.HasPrefix(filepath.Base(dir), plugins.FolderPrefix)
 }
 
 // The calls of package unix would change all threads; these change one. The
