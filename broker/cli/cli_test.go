@@ -251,6 +251,34 @@ func TestConsumeEndsBehindOffsetsWithoutRecords(t *testing.T) {
 	}
 }
 
+// TestAnInterruptEndsProduce: what was read is produced, though the input
+// stays open.
+func TestAnInterruptEndsProduce(t *testing.T) {
+	w := newWorld(t)
+	if _, err := w.run("", "topic", "create", "orders", "-p", "1"); err != nil {
+		t.Fatal(err)
+	}
+	in, typing := io.Pipe()
+	defer typing.Close()
+	out, shown := io.Pipe()
+	ctx, interrupt := context.WithCancel(context.Background())
+	c := New(Deps{Stdin: in, Stdout: shown, Stderr: io.Discard, Environ: w.environ})
+	c.SetArgs([]string{"topic", "produce", "orders", "-o", "%o\\n"})
+	done := make(chan error, 1)
+	go func() { done <- c.ExecuteContext(ctx) }()
+	if _, err := io.WriteString(typing, "one\n"); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 2)
+	if _, err := io.ReadFull(out, b); err != nil || string(b) != "0\n" {
+		t.Fatalf("%q, %v", b, err)
+	}
+	interrupt()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestCompletion(t *testing.T) {
 	w := newWorld(t)
 	if _, err := w.run("", "topic", "create", "orders"); err != nil {

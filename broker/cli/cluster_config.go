@@ -262,7 +262,7 @@ func (a *app) configImport() *cobra.Command {
 	c := &cobra.Command{
 		Use: "import -f FILE", Short: "Set the settings of a YAML file; what it does not name stays", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			in := a.in
+			in := a.stdin(cmd.Context())
 			switch file {
 			case "":
 				return errors.New("--filename is missing: the file that `millrace cluster config export -f FILE` wrote, or - for stdin")

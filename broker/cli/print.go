@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -135,13 +136,13 @@ func cell(v any) string {
 }
 
 // confirm asks on stderr and reads the answer from stdin.
-func (a *app) confirm(skip bool, flag, format string, args ...any) error {
+func (a *app) confirm(ctx context.Context, skip bool, flag, format string, args ...any) error {
 	if skip {
 		return nil
 	}
 	fmt.Fprintf(a.err, format+" [y/N] ", args...)
 	var answer string
-	fmt.Fscanln(a.in, &answer)
+	fmt.Fscanln(a.stdin(ctx), &answer)
 	if s := strings.ToLower(answer); s == "y" || s == "yes" {
 		return nil
 	}

@@ -117,6 +117,9 @@ func (p *producer) options() ([]kgo.Opt, error) {
 	return opts, nil
 }
 
+// flushMax is how long records that were read may take after an interrupt.
+const flushMax = 10 * time.Second
+
 func (p *producer) run(ctx context.Context) error {
 	opts, err := p.options()
 	if err != nil {
@@ -129,7 +132,7 @@ func (p *producer) run(ctx context.Context) error {
 	if p.topic == "" && !strings.Contains(p.format, "%t") {
 		return errors.New("no topic: give one as the argument, or read it with %t in --format")
 	}
-	in, err := newRecordReader(p.a.in, p.format)
+	in, err := newRecordReader(p.a.stdin(ctx), p.format)
 	if err != nil {
 		return err
 	}
@@ -142,8 +145,16 @@ func (p *producer) run(ctx context.Context) error {
 		return err
 	}
 	defer cl.Close()
-	err = p.loop(ctx, cl, in, headers, out)
-	if e := cl.Flush(ctx); err == nil {
+	// An interrupt ends the input, not the records that were read.
+	err = p.loop(context.WithoutCancel(ctx), cl, in, headers, out)
+	last, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	if ctx.Err() != nil {
+		err = nil
+		last, cancel = context.WithTimeout(last, flushMax)
+		defer cancel()
+	}
+	if e := cl.Flush(last); err == nil {
 		err = e
 	}
 	p.mu.Lock()
@@ -170,8 +181,8 @@ func (p *producer) loop(ctx context.Context, cl *kgo.Client, in recordReader, he
 		p.mu.Lock()
 		stop := p.first != nil
 		p.mu.Unlock()
-		if stop || ctx.Err() != nil {
-			return ctx.Err()
+		if stop {
+			return nil
 		}
 	}
 }

@@ -105,7 +105,7 @@ func (a *app) trimTargets(ctx context.Context, cl *kadm.Client, topic, offset st
 func (a *app) trim(ctx context.Context, cl *kadm.Client, to kadm.Offsets, sure bool) error {
 	n := 0
 	to.Each(func(kadm.Offset) { n++ })
-	if err := a.confirm(sure, "--no-confirm", "Delete all records below the given offsets in %d partitions?", n); err != nil {
+	if err := a.confirm(ctx, sure, "--no-confirm", "Delete all records below the given offsets in %d partitions?", n); err != nil {
 		return err
 	}
 	done, err := cl.DeleteRecords(ctx, to)

@@ -102,7 +102,7 @@ func (a *app) wasmRemove() *cobra.Command {
 	var sure bool
 	c := a.steer("remove", "Remove scripts; their child topics stay", "removed",
 		func(ctx context.Context, s scripts, name string) error {
-			if err := a.confirm(sure || !a.interactive(), "--yes", "Remove script %q and forget how far it is?", name); err != nil {
+			if err := a.confirm(ctx, sure || !a.interactive(), "--yes", "Remove script %q and forget how far it is?", name); err != nil {
 				return err
 			}
 			return s.Remove(ctx, name)

@@ -93,7 +93,7 @@ func (a *app) confirmMove(ctx context.Context, cl *client.Client, ask api.Deploy
 	if err != nil {
 		return a.adminError(fmt.Sprintf("look at script %q", ask.Name), err)
 	}
-	return a.confirm(false, "--yes", "Script %q is deployed. --start %s moves it: records may be transformed again, or never. Go on?", ask.Name, ask.Start)
+	return a.confirm(ctx, false, "--yes", "Script %q is deployed. --start %s moves it: records may be transformed again, or never. Go on?", ask.Name, ask.Start)
 }
 
 func printDeployed(w *sheet, d api.DeployAnswer) {

@@ -1,0 +1,52 @@
+package cli
+
+import (
+	"context"
+	"io"
+)
+
+// stdinChunk is how much is read ahead; a terminal gives a line.
+const stdinChunk = 64 << 10
+
+// stdin reads standard input until an interrupt: a read of a terminal would
+// otherwise outlast it. It is used by one goroutine. What was read ahead when
+// the context ended is lost.
+type stdin struct {
+	ctx  context.Context
+	in   io.Reader
+	left []byte
+	err  error
+	next chan stdinRead
+}
+
+type stdinRead struct {
+	b   []byte
+	err error
+}
+
+func (a *app) stdin(ctx context.Context) io.Reader {
+	return &stdin{ctx: ctx, in: a.in, next: make(chan stdinRead, 1)}
+}
+
+// Read gives the context's error once that has ended.
+func (s *stdin) Read(p []byte) (int, error) {
+	for len(s.left) == 0 {
+		if s.err != nil {
+			return 0, s.err
+		}
+		go func() {
+			b := make([]byte, stdinChunk)
+			n, err := s.in.Read(b)
+			s.next <- stdinRead{b[:n], err} // buffered: never blocks, one read at a time
+		}()
+		select {
+		case r := <-s.next:
+			s.left, s.err = r.b, r.err
+		case <-s.ctx.Done():
+			s.err = s.ctx.Err()
+		}
+	}
+	n := copy(p, s.left)
+	s.left = s.left[n:]
+	return n, nil
+}
