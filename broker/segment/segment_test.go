@@ -2,6 +2,7 @@ package segment
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -346,4 +347,24 @@ func FuzzRecover(f *testing.F) {
 
 func crcOf(b []byte) []byte {
 	return binary.LittleEndian.AppendUint32(nil, crc32.Checksum(b, castagnoli))
+}
+
+// TestStoredFormat pins the bytes of a segment and its index: what was stored once
+// must be read for ever.
+func TestStoredFormat(t *testing.T) {
+	fs := disk.NewMemory()
+	s, _ := fill(t, fs, 6, true)
+	v := s.Pin()
+	defer v.Release()
+	check(t, v.SaveIndex())
+	for name, want := range map[string]string{
+		"/" + s.meta.Name():      "650 bytes fcaee43c3da2c517a4a26bba81069778be9fdb2da9f52e47781c3667184eb7a0",
+		"/" + s.meta.IndexName(): "64 bytes 1b56dda2e61b921f8ee19bf795744dd82f3686e780bffa7c1dc022389f16e77c",
+	} {
+		b, err := disk.ReadFile(fs, name, 1<<20)
+		check(t, err)
+		if got := fmt.Sprintf("%d bytes %x", len(b), sha256.Sum256(b)); got != want {
+			t.Errorf("%s has %s, want %s", name, got, want)
+		}
+	}
 }
