@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/millrace-io/millrace/broker/cluster"
 	"github.com/millrace-io/millrace/broker/model"
 	"github.com/millrace-io/millrace/broker/produce"
 	"github.com/millrace-io/millrace/broker/record"
@@ -60,13 +61,20 @@ func (s *Server) produce(r *request, m *kmsg.ProduceRequest) (pending, error) {
 		a := &p.answer.Topics[i]
 		a.Topic, a.TopicID = t.Topic, t.TopicID
 		a.Partitions = make([]kmsg.ProduceResponseTopicPartition, len(t.Partitions))
-		id, err := s.producible(m.Version, t, refusal)
+		topic, err := s.producible(m.Version, t, refusal)
 		for j := range t.Partitions {
 			out := &a.Partitions[j]
 			out.Default()
 			out.Partition, out.BaseOffset, out.LogStartOffset = t.Partitions[j].Partition, -1, -1
-			part := producedPart{topic: i, at: j, id: model.PartitionID{Topic: id, Index: out.Partition}}
-			if err := errors.Join(err, refuseRecords(t.Partitions[j].Records)); err != nil {
+			part := producedPart{topic: i, at: j}
+			err := err
+			if err == nil {
+				part.id, err = place(topic, out.Partition)
+			}
+			if err == nil {
+				err = refuseRecords(t.Partitions[j].Records)
+			}
+			if err != nil {
 				p.refuse(part, err)
 				continue
 			}
@@ -91,18 +99,18 @@ func refuseProduce(m *kmsg.ProduceRequest) error {
 }
 
 // producible resolves the topic of a part of the request.
-func (s *Server) producible(version int16, t *kmsg.ProduceRequestTopic, refusal error) (model.TopicID, error) {
+func (s *Server) producible(version int16, t *kmsg.ProduceRequestTopic, refusal error) (*cluster.Topic, error) {
 	if refusal != nil {
-		return model.TopicID{}, refusal
+		return nil, refusal
 	}
 	topic, err := s.topic(version >= 13, t.Topic, t.TopicID)
 	switch {
 	case err != nil:
-		return model.TopicID{}, err
+		return nil, err
 	case topic.Internal:
-		return topic.ID, fmt.Errorf("%w: %q", errInternal, topic.Name)
+		return nil, fmt.Errorf("%w: %q", errInternal, topic.Name)
 	}
-	return topic.ID, nil
+	return topic, nil
 }
 
 // refuseRecords looks at what only a transaction may write; all else about

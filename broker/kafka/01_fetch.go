@@ -2,7 +2,6 @@ package kafka
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/millrace-io/millrace/broker/cluster"
@@ -106,13 +105,17 @@ func (f *fetching) resolve() {
 			last = p.Key.Topic
 			topic, err = f.server.topic(f.m.Version >= 13, last.Name, last.ID)
 		}
-		if err != nil {
-			f.errs[i] = err
+		f.errs[i] = err
+		var id model.PartitionID
+		if err == nil {
+			id, f.errs[i] = place(topic, p.Key.Index)
+		}
+		if f.errs[i] != nil {
 			f.ask.WaitMax = 0
 			continue
 		}
 		f.ask.Partitions = append(f.ask.Partitions, fetch.PartitionAsk{
-			Partition: topic.PartitionID(p.Key.Index), From: p.From, BytesMax: max(0, p.BytesMax), CurrentEpoch: p.CurrentEpoch,
+			Partition: id, From: p.From, BytesMax: max(0, p.BytesMax), CurrentEpoch: p.CurrentEpoch,
 		})
 		f.index = append(f.index, i)
 	}
@@ -259,7 +262,7 @@ func (f *fetching) add(answer *kmsg.FetchResponse, key fetch.SessionKey, found *
 			p.AbortedTransactions = append(p.AbortedTransactions, t)
 		}
 	}
-	if f.m.Version >= 16 && (errors.Is(found.Err, fetch.ErrNotLeader) || errors.Is(found.Err, fetch.ErrFencedEpoch)) {
+	if f.m.Version >= 16 && (p.ErrorCode == codeNotLeaderOrFollower || p.ErrorCode == codeFencedLeaderEpoch) {
 		f.leader(answer, &p, key)
 	}
 	answer.Topics[last].Partitions = append(answer.Topics[last].Partitions, p)

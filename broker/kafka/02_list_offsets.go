@@ -71,11 +71,15 @@ func (s *Server) listOffset(ctx context.Context, m *kmsg.ListOffsetsRequest, nam
 	if err != nil {
 		return noOffset, err
 	}
+	id, err := place(topic, ask.Partition)
+	if err != nil {
+		return noOffset, err
+	}
 	if ask.Timestamp == timestampPendingUpload {
 		return noOffset, nil
 	}
 	found, err := s.o.Fetch.ListOffset(ctx, fetch.ListAsk{
-		Partition: topic.PartitionID(ask.Partition), Timestamp: ask.Timestamp,
+		Partition: id, Timestamp: ask.Timestamp,
 		Committed: m.IsolationLevel == isolationCommitted, CurrentEpoch: currentEpoch(m.Version, 4, ask.CurrentLeaderEpoch),
 	})
 	if err != nil {

@@ -32,7 +32,7 @@ func (s *Server) apiVersions(_ context.Context, r *request, m *kmsg.ApiVersionsR
 	}
 	response.ApiKeys = make([]kmsg.ApiVersionsResponseApiKey, 0, len(s.rows))
 	for _, row := range s.rows {
-		response.ApiKeys = append(response.ApiKeys, apiKey(&row))
+		response.ApiKeys = append(response.ApiKeys, apiKey(row))
 	}
 	slices.SortFunc(response.ApiKeys, func(a, b kmsg.ApiVersionsResponseApiKey) int { return int(a.ApiKey) - int(b.ApiKey) })
 	return response

@@ -59,7 +59,11 @@ func (s *Server) trim(ctx context.Context, topic *cluster.Topic, err error, inde
 	case to == -1:
 		to = int64(model.OffsetMax)
 	}
-	start, err := s.o.Produce.Trim(ctx, topic.PartitionID(index), model.Offset(to))
+	id, err := place(topic, index)
+	if err != nil {
+		return model.NoOffset, err
+	}
+	start, err := s.o.Produce.Trim(ctx, id, model.Offset(to))
 	if err != nil {
 		return model.NoOffset, err
 	}

@@ -22,11 +22,16 @@ func (s *Server) offsetForLeaderEpoch(ctx context.Context, _ *request, m *kmsg.O
 			ask, p := &t.Partitions[j], &out.Partitions[j]
 			p.Default()
 			p.Partition = ask.Partition
+			err := err
+			var id model.PartitionID
+			if err == nil {
+				id, err = place(topic, ask.Partition)
+			}
 			if err != nil {
 				p.ErrorCode = code(err)
 				return
 			}
-			epoch, end, err := s.o.Fetch.EpochEnd(ctx, topic.PartitionID(ask.Partition),
+			epoch, end, err := s.o.Fetch.EpochEnd(ctx, id,
 				currentEpoch(m.Version, 2, ask.CurrentLeaderEpoch), model.LeaderEpoch(ask.LeaderEpoch))
 			if p.ErrorCode = code(err); err == nil {
 				p.LeaderEpoch, p.EndOffset = int32(epoch), int64(end)

@@ -63,7 +63,8 @@ var codes = []struct {
 	code int16
 }{
 	{produce.ErrNotLeader, codeNotLeaderOrFollower},
-	{produce.ErrUnknownPartition, codeUnknownTopicOrPartition},
+	{errUnknownPartition, codeUnknownTopicOrPartition},
+	{produce.ErrUnknownPartition, codeNotLeaderOrFollower}, // see place
 	{produce.ErrTimedOut, codeRequestTimedOut},
 	{produce.ErrTooLarge, codeMessageTooLarge},
 	{produce.ErrInvalidTimestamp, codeInvalidTimestamp},
@@ -86,7 +87,7 @@ var codes = []struct {
 	{partition.ErrMalformedBatch, codeInvalidRecord},
 
 	{fetch.ErrNotLeader, codeNotLeaderOrFollower},
-	{fetch.ErrUnknownPartition, codeUnknownTopicOrPartition},
+	{fetch.ErrUnknownPartition, codeNotLeaderOrFollower}, // see place
 	{fetch.ErrOffsetOutOfRange, codeOffsetOutOfRange},
 	{partition.ErrOffsetOutOfRange, codeOffsetOutOfRange},
 	{fetch.ErrFencedEpoch, codeFencedLeaderEpoch},

@@ -36,11 +36,11 @@ func serveTest(t testing.TB, o Options) (*Server, string) {
 
 // wire is a client that sees every byte.
 type wire struct {
-	t  *testing.T
+	t  testing.TB
 	nc net.Conn
 }
 
-func dialWire(t *testing.T, addr string) *wire {
+func dialWire(t testing.TB, addr string) *wire {
 	t.Helper()
 	nc, err := net.Dial("tcp", addr)
 	if err != nil {

@@ -51,17 +51,15 @@ func onStart[M any, R interface {
 }
 
 // register fills the table of handlers. The rows of consumer groups are in
-// groups.go.
+// groups.go; without a coordinator they are not advertised.
 func (s *Server) register() {
-	s.rows = map[int16]row{}
-	for _, r := range coreRows() {
-		s.rows[r.key] = r
+	rows := coreRows()
+	if s.o.Groups != nil {
+		rows = append(rows, groupRows()...)
 	}
-	if s.o.Groups == nil {
-		return
-	}
-	for _, r := range groupRows() {
-		s.rows[r.key] = r
+	s.rows = make(map[int16]*row, len(rows))
+	for i := range rows {
+		s.rows[rows[i].key] = &rows[i]
 	}
 }
 
@@ -85,7 +83,7 @@ func (s *Server) decode(r *request, body []byte) (kmsg.Request, error) {
 	if !ok {
 		return nil, fmt.Errorf("%w: %d (%s), version %d", errUnknownAPI, h.key, kmsg.NameForKey(h.key), h.version)
 	}
-	r.row = &found
+	r.row = found
 	message := kmsg.RequestForKey(h.key)
 	if h.version < found.min || h.version > found.max {
 		if h.key != keyAPIVersions {

@@ -83,3 +83,18 @@ func TestEveryVersionIsAnswered(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkProduce is a client that waits for each answer, over loopback, to a
+// log that answers at once: what the front itself costs.
+func BenchmarkProduce(b *testing.B) {
+	n := newFakeNode(b, nil)
+	n.topic(b, "a", 1)
+	w := dialWire(b, n.addr)
+	m := produceRequest("a", -1, 0, make([]byte, 1024))
+	frame := frameOf(m, 1)
+	b.ReportAllocs()
+	for b.Loop() {
+		w.write(frame)
+		w.frame()
+	}
+}

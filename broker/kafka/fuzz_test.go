@@ -25,9 +25,9 @@ func seeds(f *testing.F) {
 // was measured.
 func FuzzDecode(f *testing.F) {
 	seeds(f)
-	s := &Server{rows: map[int16]row{}}
+	s := &Server{rows: map[int16]*row{}}
 	for _, r := range everyRow() {
-		s.rows[r.key] = r
+		s.rows[r.key] = &r
 		for v := r.min; v <= r.max; v++ {
 			shapeOf(r.key, v)
 		}

@@ -343,12 +343,18 @@ func change(v reflect.Value) {
 	case v.Kind() == reflect.Array:
 		v.Index(0).SetUint(v.Index(0).Uint() ^ 1)
 	default:
-		panic(fmt.Sprintf("kafka: the codec has a field of kind %s that cannot be learnt", v.Kind()))
+		must(false, "the codec has a field of kind %s that cannot be learnt", v.Kind())
 	}
 }
 
 func setDefault(v reflect.Value) {
 	if d, ok := v.Addr().Interface().(interface{ Default() }); ok {
 		d.Default()
+	}
+}
+
+func must(holds bool, format string, args ...any) {
+	if !holds {
+		panic("kafka: broken invariant: " + fmt.Sprintf(format, args...))
 	}
 }

@@ -138,6 +138,10 @@ func TestProduceRefusals(t *testing.T) {
 	if got := ask(9, produceRequest("a", -1, 0, nil)); got.ErrorCode != 0 {
 		t.Errorf("after all that: %+v", got)
 	}
+	n.log.refuse = func(produce.Ask) error { return produce.ErrUnknownPartition }
+	if got := ask(9, produceRequest("a", -1, 0, []byte("x"))); got.ErrorCode != codeNotLeaderOrFollower {
+		t.Errorf("replica not started yet: %+v", got)
+	}
 	n.log.refuse = func(produce.Ask) error { return context.DeadlineExceeded }
 	if got := ask(9, produceRequest("a", -1, 0, []byte("x"))); got.ErrorCode != codeRequestTimedOut {
 		t.Errorf("undeclared error: %+v", got)

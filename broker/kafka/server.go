@@ -38,7 +38,7 @@ type Server struct {
 	limits    Limits
 	log       *slog.Logger
 	metrics   Metrics
-	rows      map[int16]row
+	rows      map[int16]*row
 	requests  *requestPools
 	responses *pool
 	sessions  *fetch.Sessions

@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"sync"
@@ -24,6 +25,19 @@ func (s *Server) topic(byID bool, name string, id [16]byte) (*cluster.Topic, err
 		return t, nil
 	}
 	return nil, fmt.Errorf("%w: %q", cluster.ErrUnknownTopic, name)
+}
+
+// errUnknownPartition says that a topic has no partition of that index.
+var errUnknownPartition = errors.New("topic has no such partition")
+
+// place checks that a topic has a partition. One that it has and that the rooms
+// below do not know is being started: another try is right, and NOT_LEADER says
+// so to clients that give up soon on what is unknown.
+func place(t *cluster.Topic, index int32) (model.PartitionID, error) {
+	if index < 0 || int(index) >= len(t.Partitions) {
+		return model.PartitionID{}, fmt.Errorf("%w: %s-%d", errUnknownPartition, t.Name, index)
+	}
+	return t.PartitionID(index), nil
 }
 
 const (
