@@ -611,3 +611,29 @@ func TestLogs(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// While one script is split again and again, another of one worker gets its turn.
+func TestALoopingScriptLeavesOthersTheirTurn(t *testing.T) {
+	s := open(t, newEngine(t, Options{Workers: 1}))
+	looping := fiberOf(t, s, module(t, "loop", control.Async), nil)
+	other := fiberOf(t, s, module(t, "mixed", control.Async), nil)
+	values := slices.Repeat([]string{"pass="}, 200)
+	values[150] = "bad="
+	done := make(chan async.Result, 1)
+	go func() {
+		r, _ := looping.Transform(context.Background(), async.Batch{From: 0, To: 200, Records: batchOf(t, 0, record.None, values...)})
+		done <- r
+	}()
+	ask := async.Batch{From: 0, To: 1, Records: batchOf(t, 0, record.None, "pass=1")}
+	for turns := 0; ; turns++ {
+		select {
+		case r := <-done:
+			if len(r.Failed) != 1 || r.Failed[0].Offset != 150 || turns < 2 {
+				t.Fatalf("failed %v, %d turns", r.Failed, turns)
+			}
+			return
+		default:
+			transform(t, other, ask)
+		}
+	}
+}

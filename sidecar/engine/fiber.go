@@ -137,19 +137,13 @@ func (f *fiber) able(ctx context.Context) error {
 // work runs the input through a guest.
 func (f *fiber) work(ctx context.Context) error {
 	s := f.script
-	select {
-	case s.engine.workers <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	defer func() { <-s.engine.workers }()
 	w := &f.walk
 	*w = walk{
 		batch: host.Batch{
 			Input: uint16(f.spec.Input), Partition: f.spec.Parent.Index, CPUMax: s.BatchTimeMax,
 			Seed: seed(s.Digest, f.spec.Parent.Topic, f.spec.Parent.Index),
 		},
-		records: f.input.records, tails: f.input.tails,
+		workers: s.engine.workers, records: f.input.records, tails: f.input.tails,
 		limits:  abi.Limits{Outputs: len(f.spec.Outputs)},
 		retries: f.spec.Retries, entries: w.entries, failed: w.failed[:0],
 		check: f.out.check,

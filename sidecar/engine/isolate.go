@@ -26,7 +26,8 @@ type guests interface {
 // or answered garbage is split until one record is left.
 type walk struct {
 	guests  guests
-	batch   host.Batch // the constant part
+	workers chan struct{} // a place is held for each chunk: a script that is being split must not keep others waiting
+	batch   host.Batch    // the constant part
 	records []abi.Record
 	tails   [][]byte
 	limits  abi.Limits
@@ -124,6 +125,12 @@ func (w *walk) retry(ctx context.Context, at int, fault *host.Fault) error {
 // try runs the records [lo, hi) and takes what comes out; a fault means that
 // nothing was taken.
 func (w *walk) try(ctx context.Context, lo, hi int) (*host.Fault, error) {
+	select {
+	case w.workers <- struct{}{}:
+		defer func() { <-w.workers }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	i, err := w.guests.get(ctx)
 	if err != nil {
 		return nil, err
