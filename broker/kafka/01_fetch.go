@@ -20,6 +20,7 @@ import (
 // on.
 
 const (
+	keyFetch int16 = 1
 	// answerBytesMin may be read for any fetch, whatever the budget.
 	answerBytesMin = 64 << 10
 	// answerShare is the part of the budget that one answer may take at most.

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -51,8 +52,27 @@ func (w *writer) gather(a *answer) error {
 	b := encode(a.r, response)
 	a.response = nil
 	a.r.size = len(b)
+	if err := w.afford(a.r, int64(len(b))); err != nil {
+		return err
+	}
 	w.bufs = append(w.bufs, b)
 	w.bytes += len(b)
+	return nil
+}
+
+// afford takes the budget for a large answer besides those of fetches: metadata
+// of very many partitions, for readers that may be slow.
+func (w *writer) afford(r *request, bytes int64) error {
+	if bytes <= answerBytesMin || r.key == keyFetch { // a fetch has what it may have
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), takeMaxPressed)
+	defer cancel()
+	n, err := w.pool.acquire(ctx, bytes)
+	if err != nil {
+		return errPressed
+	}
+	r.held = n
 	return nil
 }
 
