@@ -247,6 +247,15 @@ func TestJournalSaysHowFibersStand(t *testing.T) {
 		w.start()
 		w.produce()
 		time.Sleep(10 * time.Second)
+		defer func() {
+			w.remove()
+			time.Sleep(2 * journalEvery)
+			j.mu.Lock()
+			defer j.mu.Unlock()
+			if last := j.records[len(j.records)-1]; string(last.Key) != "s/in0/0" || last.Value != nil {
+				t.Errorf("no tombstone after the removal, but %q", last.Value)
+			}
+		}()
 		j.mu.Lock()
 		defer j.mu.Unlock()
 		if len(j.records) == 0 || len(j.records) > 2 {

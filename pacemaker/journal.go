@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/millrace-io/millrace/broker/fetch"
@@ -88,9 +89,18 @@ func (p *Pacemaker) writeJournal(ctx context.Context, written map[string]time.Ti
 		records = append(records, script.KV{Key: []byte(key), Value: value})
 		stamps[key] = s.Updated
 	}
+	deployed := map[string]bool{}
+	for _, s := range p.o.View.Specs() {
+		deployed[s.Name] = true
+	}
 	for key := range written {
-		if !there[key] {
+		if there[key] {
+			continue
+		}
+		if name, _, _ := strings.Cut(key, "/"); deployed[name] {
 			delete(written, key) // whoever runs it now writes it
+		} else {
+			records = append(records, script.KV{Key: []byte(key)})
 		}
 	}
 	if len(records) == 0 {
@@ -101,6 +111,11 @@ func (p *Pacemaker) writeJournal(ctx context.Context, written map[string]time.Ti
 			p.o.Log.Warn("journal not written", "topic", JournalTopic, "err", err)
 		}
 		return
+	}
+	for key := range written {
+		if !there[key] {
+			delete(written, key) // its tombstone is written
+		}
 	}
 	for key, at := range stamps {
 		written[key] = at

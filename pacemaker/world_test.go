@@ -65,6 +65,7 @@ type world struct {
 	serial   int
 	nodes    []*node
 	journal  Journal
+	removed  bool
 }
 
 // move is a child that took an activation.
@@ -125,6 +126,9 @@ func (w *world) makeTopics() {
 func (w *world) Specs() []*Spec {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.removed {
+		return nil
+	}
 	return []*Spec{w.spec}
 }
 
@@ -155,6 +159,14 @@ func (w *world) change(do func(s *Spec)) {
 		default:
 		}
 	}
+}
+
+// remove takes the script away.
+func (w *world) remove() {
+	w.mu.Lock()
+	w.removed = true
+	w.mu.Unlock()
+	w.change(func(*Spec) {})
 }
 
 // activate begins a new activation; keep carries the children on.

@@ -30,6 +30,8 @@ type Store struct {
 	topic *Topic
 	log   *slog.Logger
 
+	remembering sync.Mutex // one plan at a time: a script's fibers all bring the same
+
 	mu      sync.Mutex // guards all below
 	source  model.PartitionID
 	next    model.Offset
@@ -382,6 +384,8 @@ func (s *Store) write(ctx context.Context, records []KV) error {
 // Remember stores a plan unless its activation is known, and gives what is
 // known. Pacemaker's Plans.
 func (s *Store) Remember(ctx context.Context, spec *Spec) (*Spec, error) {
+	s.remembering.Lock()
+	defer s.remembering.Unlock()
 	if p := s.plan(spec.Name, spec.Activation); p != nil {
 		return p, nil
 	}
