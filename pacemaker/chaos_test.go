@@ -115,7 +115,7 @@ func history(t *testing.T, s scene, seed uint64) {
 
 // step does one thing that happens to a cluster.
 func (w *world) step() {
-	time.Sleep(time.Duration(w.rand.Int64N(int64(30 * time.Millisecond))))
+	pass(time.Duration(w.rand.Int64N(int64(30 * time.Millisecond))))
 	switch n := w.rand.IntN(100); {
 	case n < 50:
 		w.produce()
@@ -146,7 +146,7 @@ func (w *world) step() {
 	case n < 97 && w.scene.trim:
 		w.eachParent(func(id model.PartitionID) { w.log.trim(id, model.Offset(w.rand.Int64N(int64(w.log.endOf(id))+1))) })
 	default:
-		time.Sleep(300 * time.Millisecond)
+		pass(300 * time.Millisecond)
 	}
 	if len(w.nodes) == 0 && w.rand.IntN(3) == 0 {
 		w.start()
@@ -219,7 +219,7 @@ func brokenHistory(t *testing.T, s scene, seed uint64, matches func(partition.So
 	w.start()
 	w.start()
 	for range 200 {
-		time.Sleep(time.Duration(w.rand.Int64N(int64(5 * time.Millisecond))))
+		pass(time.Duration(w.rand.Int64N(int64(5 * time.Millisecond))))
 		w.produce()
 		if w.rand.IntN(10) == 0 {
 			w.nodes[0].kill()

@@ -36,7 +36,7 @@ func TestIdleFiberWaitsForNothing(t *testing.T) {
 			defer w.killAll()
 			w.start()
 			for range 3 {
-				time.Sleep(time.Minute)
+				pass(time.Minute)
 				began, before := time.Now(), w.log.endOf(childOf(w, 0))
 				w.produce()
 				synctest.Wait() // all that can be done without time passing
@@ -57,7 +57,7 @@ func TestEmptyOutputAdvances(t *testing.T) {
 		w.start()
 		synctest.Wait()
 		w.produce()
-		time.Sleep(emptyDelayMax + time.Millisecond)
+		pass(emptyDelayMax + time.Millisecond)
 		key := model.SourceKey{Script: scriptID, Parent: parentOf(w)}
 		if s := w.log.sourceOf(childOf(w, 0), key); s.Offset != w.log.endOf(parentOf(w)) {
 			t.Errorf("the child stands at %d, the parent ends at %d", s.Offset, w.log.endOf(parentOf(w)))
@@ -94,7 +94,7 @@ func TestStopStopsBeforeTheRecord(t *testing.T) {
 		if st.State != api.StateStopped || st.Offset != 2 || st.LastError == nil || st.LastError.Offset != 2 || w.log.endOf(childOf(w, 0)) != 2 {
 			t.Fatalf("stopped as %+v, error %+v", st, st.LastError)
 		}
-		time.Sleep(3 * time.Second)
+		pass(3 * time.Second)
 		if st = only(t, n); st.LagRecords != int64(w.log.endOf(parentOf(w)))-2 || st.LagMs < 2000 {
 			t.Errorf("lag of %d records, %d ms", st.LagRecords, st.LagMs)
 		}
@@ -217,7 +217,7 @@ func TestSidecarDownIsTold(t *testing.T) {
 			t.Errorf("state %s: %s", st.State, st.Reason)
 		}
 		w.setDown(false)
-		time.Sleep(retryMax)
+		pass(retryMax)
 		if st := only(t, n); st.State != api.StateRunning || w.log.endOf(childOf(w, 0)) != w.log.endOf(parentOf(w)) {
 			t.Errorf("state %s: %s", st.State, st.Reason)
 		}
@@ -246,10 +246,10 @@ func TestJournalSaysHowFibersStand(t *testing.T) {
 		w.journal = j
 		w.start()
 		w.produce()
-		time.Sleep(10 * time.Second)
+		pass(10 * time.Second)
 		defer func() {
 			w.remove()
-			time.Sleep(2 * journalEvery)
+			pass(2 * journalEvery)
 			j.mu.Lock()
 			defer j.mu.Unlock()
 			if last := j.records[len(j.records)-1]; string(last.Key) != "s/in0/0" || last.Value != nil {

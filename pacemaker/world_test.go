@@ -407,7 +407,7 @@ func (w *world) settle() error {
 		if time.Now().After(deadline) {
 			return errors.New(behind)
 		}
-		time.Sleep(10 * time.Millisecond) // the bubble's clock
+		pass(10 * time.Millisecond)
 	}
 }
 
@@ -591,3 +591,6 @@ func (w *world) seekStarts() []controller.Start {
 	}
 	return starts
 }
+
+// pass lets time pass on the bubble's clock.
+func pass(d time.Duration) { <-time.After(d) }
