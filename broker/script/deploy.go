@@ -208,7 +208,8 @@ func (s *Service) answerOf(sc *controller.Script, redeployed bool) api.DeployAns
 // awaitRunning waits until a script runs wherever it has to: a sync one is in
 // the path of its topics, an async one's children have taken its activation.
 func (s *Service) awaitRunning(ctx context.Context, sc *controller.Script) error {
-	return until(ctx, fmt.Sprintf("script %q runs", sc.Name), func() (bool, error) {
+	reason := ""
+	err := until(ctx, fmt.Sprintf("script %q runs", sc.Name), func() (bool, error) {
 		now, ok := s.o.Cluster.Metadata().Script(sc.Name)
 		if !ok || now.Activation != sc.Activation {
 			return false, fmt.Errorf("%w: script %q was changed by somebody else meanwhile", api.ErrConflict, sc.Name)
@@ -221,14 +222,20 @@ func (s *Service) awaitRunning(ctx context.Context, sc *controller.Script) error
 			if s.refused(sc.Digest) {
 				return false, fmt.Errorf("%w: script %q: %s", api.ErrInvalid, sc.Name, why)
 			}
+			reason = why
 			return false, nil
 		}
 		if sc.Mode == controller.ModeSync {
 			return s.inPath(now), nil
 		}
-		missing, _ := s.notTaken(now)
+		var missing []string
+		missing, reason = s.notTaken(now)
 		return len(missing) == 0, nil
 	})
+	if err != nil && reason != "" && errors.Is(err, api.ErrTimedOut) {
+		return fmt.Errorf("%w: %s", err, reason)
+	}
+	return err
 }
 
 func (s *Service) refused(d model.Digest) bool {

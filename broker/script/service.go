@@ -123,7 +123,7 @@ func (s *Service) Ready() (ok bool, reason string) {
 		return true, ""
 	}
 	for _, sc := range s.o.Cluster.Metadata().Scripts() {
-		if running, why := s.sidecars.Running(sc.Digest); !running && !sc.Removing && why == "it is being loaded" {
+		if running, why := s.sidecars.Running(sc.Digest); !running && !sc.Removing && why == reasonLoading {
 			return false, fmt.Sprintf("script %q is being loaded", sc.Name)
 		}
 	}

@@ -327,6 +327,9 @@ func moduleFrom(m *manifest.Manifest, d model.Digest, wasm []byte) control.Modul
 	}
 }
 
+// reasonLoading is Running's where it is only a matter of time.
+const reasonLoading = "it is being loaded"
+
 // Running tells whether a digest is loaded here; reason says why not.
 func (v *Supervisor) Running(d model.Digest) (ok bool, reason string) {
 	v.mu.Lock()
@@ -340,7 +343,7 @@ func (v *Supervisor) Running(d model.Digest) (ok bool, reason string) {
 	if why, bad := v.link.failed[d]; bad {
 		return false, why
 	}
-	return false, "it is being loaded"
+	return false, reasonLoading
 }
 
 // Open makes a fiber ready, loading the digest if it is stored but not loaded:
