@@ -29,6 +29,7 @@ vet: setup
 
 test: build vet ## The fast suite: unit, crash, process and client tests
 	$(GO) test -timeout 14m ./...
+	cd sdk/go && $(GO) vet ./... && $(GO) test ./...
 
 soak: build ## Long kill -9 loops with the recomputing checker
 	$(GO) test -count=1 -timeout 3h -tags soak -v ./test/soak/...
@@ -40,7 +41,7 @@ bench: build ## Side by side with Apache Kafka; prints a table
 	@bench/run.sh
 
 demo: build ## A broker, a sidecar, two scripts and real data; KEEP=1 leaves them running
-	@$(GO) run ./demo $(if $(KEEP),-keep)
+	@$(GO) run ./demo $(if $(filter-out 0,$(KEEP)),-keep)
 
 generate: ## Code and docs that are generated and checked in
 	$(GO) generate ./...

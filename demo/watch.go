@@ -96,6 +96,17 @@ func (b *broker) feed(ctx context.Context, sets map[string][]record) error {
 	return failed
 }
 
+// allSeen says that the group has joined and every child topic gave something:
+// before that, silence says nothing.
+func allSeen(seen map[string]*outcome) bool {
+	for _, o := range seen {
+		if o.records == 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // watch reads until nothing has come for quietFor after everything was fed.
 func watch(ctx context.Context, cl *kgo.Client, seen map[string]*outcome, fed <-chan struct{}) error {
 	last := time.Now()
@@ -120,7 +131,7 @@ func watch(ctx context.Context, cl *kgo.Client, seen map[string]*outcome, fed <-
 		})
 		select {
 		case <-fed:
-			if now.Sub(last) > quietFor {
+			if now.Sub(last) > quietFor && allSeen(seen) {
 				return nil
 			}
 		default:

@@ -70,7 +70,10 @@ func refusedRecord(err error) Result {
 func checkBatch(b record.Batch, topic *config.Topic, internal bool, now time.Time) error {
 	r := readers.Get().(*record.Reader)
 	defer readers.Put(r)
-	if err := r.Validate(b, inflateMax); err != nil {
+	err := r.Validate(b, inflateMax)
+	if errors.Is(err, record.ErrMaxTimestamp) {
+		b.SetMaxTimestamp(r.Latest()) // some clients do not keep count; Kafka corrects them too
+	} else if err != nil {
 		return err
 	}
 	switch {
