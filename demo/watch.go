@@ -33,7 +33,10 @@ type outcome struct {
 func (b *broker) feedAndWatch(ctx context.Context, quakes, strikes []record) error {
 	ctx, cancel := context.WithTimeout(ctx, watchMost)
 	defer cancel()
+	joined := make(chan struct{})
+	var once sync.Once
 	group, err := kgo.NewClient(kgo.SeedBrokers(b.brokers), kgo.ConsumerGroup("demo"),
+		kgo.OnPartitionsAssigned(func(context.Context, *kgo.Client, map[string][]int32) { once.Do(func() { close(joined) }) }),
 		kgo.ConsumeTopics("quakes.strong", "strikes.damage"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	if err != nil {
 		return err
@@ -48,6 +51,11 @@ func (b *broker) feedAndWatch(ctx context.Context, quakes, strikes []record) err
 		defer wg.Done()
 		watchErr = watch(ctx, group, seen, fed)
 	}()
+	select {
+	case <-joined: // a new group waits 3 s for members, as in Kafka
+	case <-ctx.Done():
+		return fmt.Errorf("join the group: %w", ctx.Err())
+	}
 	began := time.Now()
 	if err := b.feed(ctx, map[string][]record{"quakes": quakes, "strikes": strikes}); err != nil {
 		return err
