@@ -27,6 +27,9 @@ const (
 	answerShare = 16
 	// answerFreeShare is the part of what is left that one answer may take.
 	answerFreeShare = 4
+	// answerCopies is how often an answer is in memory until it is encoded: as read,
+	// and as sent. The first is given back then.
+	answerCopies = 2
 	// answerReserve is the part of the budget that is kept for first batches larger
 	// than answerBytesMin.
 	answerReserve = 4
@@ -149,8 +152,8 @@ func (f *fetching) read(ctx context.Context, ask fetch.Ask) (found []fetch.Parti
 	if ask.WaitMax == 0 {
 		spare := pool.free() - pool.total/answerReserve
 		want := min(pool.total/answerShare, spare/answerFreeShare, int64(ask.BytesMax))
-		if want > answerBytesMin && pool.tryAcquire(want) {
-			f.r.held = want
+		if want > answerBytesMin && pool.tryAcquire(answerCopies*want) {
+			f.r.held = answerCopies * want
 		}
 		most := max(want, answerBytesMin)
 		limited = int64(ask.BytesMax) > most
@@ -158,8 +161,8 @@ func (f *fetching) read(ctx context.Context, ask fetch.Ask) (found []fetch.Parti
 	}
 	found = f.server.o.Fetch.Fetch(ctx, ask)
 	bytes = recordBytes(found)
-	f.hold(int64(bytes))
-	if f.r.held >= int64(bytes) || bytes <= answerBytesMin {
+	f.hold(answerCopies * int64(bytes))
+	if f.r.held >= answerCopies*int64(bytes) || bytes <= answerBytesMin {
 		return found, bytes, limited
 	}
 	for i := range found {
@@ -175,7 +178,7 @@ func (f *fetching) read(ctx context.Context, ask fetch.Ask) (found []fetch.Parti
 func (f *fetching) readLarge(ctx context.Context, ask fetch.Ask, empty []fetch.PartitionAnswer, want int) ([]fetch.PartitionAnswer, int, bool) {
 	f.hold(0)
 	wait, cancel := context.WithTimeout(ctx, pressureWait)
-	n, err := f.server.responses.acquire(wait, int64(want))
+	n, err := f.server.responses.acquire(wait, answerCopies*int64(want))
 	cancel()
 	if err != nil {
 		return empty, 0, true
@@ -184,7 +187,7 @@ func (f *fetching) readLarge(ctx context.Context, ask fetch.Ask, empty []fetch.P
 	ask.WaitMax, ask.BytesMax = 0, want
 	found := f.server.o.Fetch.Fetch(ctx, ask)
 	bytes := recordBytes(found)
-	f.hold(int64(bytes))
+	f.hold(answerCopies * int64(bytes))
 	return found, bytes, true
 }
 

@@ -75,7 +75,7 @@ func (c *conn) serve() {
 	close(c.answers)
 	<-written
 	_ = c.nc.Close()
-	if err != nil && !ordinary(err) {
+	if err != nil && !c.broken.Load() && !ordinary(err) { // fail has said so itself
 		c.server.log.Warn("connection closed", "peer", c.nc.RemoteAddr().String(), "err", err)
 		c.server.metrics.ProtocolError()
 	}

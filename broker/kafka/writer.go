@@ -52,6 +52,10 @@ func (w *writer) gather(a *answer) error {
 	b := encode(a.r, response)
 	a.response = nil
 	a.r.size = len(b)
+	if spare := a.r.held - int64(len(b)); spare > 0 {
+		w.pool.release(spare)
+		a.r.held -= spare
+	}
 	if err := w.afford(a.r, int64(len(b))); err != nil {
 		return err
 	}
