@@ -30,7 +30,7 @@ type space struct {
 	guard, reserve int64
 	log            *slog.Logger
 	refusal        atomic.Pointer[error]
-	free           atomic.Int64
+	free, total    atomic.Int64
 	held           bool // owned by run
 }
 
@@ -73,6 +73,7 @@ func (s *space) measure() {
 	}
 	free := int64(st.Bavail) * st.Bsize
 	s.free.Store(free)
+	s.total.Store(int64(st.Blocks) * st.Bsize)
 	refused := s.Check() != nil
 	switch {
 	case free < s.guard && !refused:
