@@ -91,7 +91,7 @@ func run(ctx context.Context, o options) error {
 func startSides(ctx context.Context, o options) ([]*side, error) {
 	var sides []*side
 	add := func(name string, start func(dir string) (*side, error)) error {
-		dir := filepath.Join(o.dir, name)
+		dir := filepath.Join(o.dir, strings.ReplaceAll(name, " ", "-"))
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
