@@ -4,8 +4,8 @@
 #
 #   run.sh [SUITE...]
 #
-# Suites: kcat kafka-tools kafkajs confluent kafka-python kafka-python-2.0
-# aiokafka go franz-go; all of them without an argument. What was run and what
+# Suites: kcat kafka-tools java kafkajs confluent kafka-python
+# kafka-python-2.0 aiokafka go franz-go; all of them without an argument. What was run and what
 # passed is in docs/COMPAT.md.
 #
 #   MILLRACE              the broker's executable (bin/millrace)
@@ -24,7 +24,7 @@ broker=
 
 # A client that hangs must not take the run with it: each suite and each
 # installation ends after so many seconds.
-suite_max=240
+suite_max=300
 install_max=600
 
 stop() {
@@ -70,17 +70,27 @@ need() { # command, Debian package
 
 kcat_suite() { need kcat kcat; suite kcat "$here/kcat.sh"; }
 
-kafka_tools_suite() {
+kafka_libs() {
   need java default-jre-headless
   local libs=${KAFKA_LIBS:-$cache/kafka-libs}
   if ! ls "$libs"/kafka-tools-*.jar >/dev/null 2>&1; then
     need mvn maven
-    install kafka-tools mvn -q -B -f "$here/pom.xml" dependency:copy-dependencies -DoutputDirectory="$libs" -DincludeScope=runtime || return
+    install kafka-libs mvn -q -B -f "$here/pom.xml" dependency:copy-dependencies -DoutputDirectory="$libs" -DincludeScope=runtime || return
   fi
   export KAFKA_CP="$libs/*"
+}
+
+kafka_tools_suite() {
+  kafka_libs || return
   for tool in topics configs console perf groups cluster verifiable end-to-end; do
     suite "kafka-$tool" "$here/kafka-tools.sh" "$tool"
   done
+}
+
+java_suite() {
+  kafka_libs || return
+  need javac default-jdk-headless
+  suite java-clients java -Xmx300m -XX:TieredStopAtLevel=1 -cp "$KAFKA_CP" "$here/java/Clients.java"
 }
 
 kafkajs_suite() {
@@ -105,7 +115,7 @@ python_suite() { # name, packages, script
 }
 
 go_suite() {
-  (cd "$here/go" && install go go build -o "$cache/go-clients" .) || { failed=$((failed + 1)); return; }
+  install go go build -C "$here/go" -o "$cache/go-clients" . || return
   for client in sarama kafka-go; do suite "$client" "$cache/go-clients" "$client"; done
 }
 
@@ -113,11 +123,12 @@ franz_suite() { suite franz-go "$here/franz-go.sh" "$cache"; }
 
 [[ -n "${BROKERS:-}" ]] || start
 export BROKERS
-[[ $# -gt 0 ]] || set -- kcat kafka-tools kafkajs confluent kafka-python kafka-python-2.0 aiokafka go franz-go
+[[ $# -gt 0 ]] || set -- kcat kafka-tools java kafkajs confluent kafka-python kafka-python-2.0 aiokafka go franz-go
 for s in "$@"; do
   case $s in
     kcat) kcat_suite ;;
     kafka-tools) kafka_tools_suite ;;
+    java) java_suite ;;
     kafkajs) kafkajs_suite ;;
     confluent) python_suite confluent "confluent-kafka==2.11.1" confluent_test.py ;;
     kafka-python) python_suite kafka-python "kafka-python==2.2.15 python-snappy lz4 zstandard" kafka_python_test.py ;;
