@@ -95,6 +95,8 @@ func TestCheckTopic(t *testing.T) {
 		{"preallocate", "yes", ErrInvalid},
 		{"preallocate", "TRUE", nil},
 		{"remote.storage.enable", "true", ErrInvalid},
+		{"remote.log.copy.disable", "true", nil},
+		{"remote.log.delete.on.disable", "on", ErrInvalid},
 		{"retention.mss", "1", ErrUnknown},
 	} {
 		if err := CheckTopic(c.name, c.value); !errors.Is(err, c.want) {
