@@ -76,7 +76,7 @@ func (c *conn) serve() {
 	<-written
 	_ = c.nc.Close()
 	if err != nil && !c.broken.Load() && !ordinary(err) { // fail has said so itself
-		c.server.log.Warn("connection closed", "peer", c.nc.RemoteAddr().String(), "err", err)
+		c.server.complaints.warn("connection closed", c.nc.RemoteAddr(), err)
 		c.server.metrics.ProtocolError()
 	}
 }
@@ -185,7 +185,7 @@ func (c *conn) fail(err error) {
 	c.out.broken = true
 	_ = c.nc.Close()
 	if errors.Is(err, errPressed) || errors.Is(err, errStalled) {
-		c.server.log.Warn("connection dropped: its answers are not read", "peer", c.nc.RemoteAddr().String(), "err", err)
+		c.server.complaints.warn("connection dropped: its answers are not read", c.nc.RemoteAddr(), err)
 		c.server.metrics.ProtocolError()
 	}
 }

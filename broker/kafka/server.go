@@ -34,15 +34,16 @@ type Options struct {
 // Server serves the Kafka protocol on any number of listeners. Its methods may
 // be called from any goroutine.
 type Server struct {
-	o         Options
-	limits    Limits
-	log       *slog.Logger
-	metrics   Metrics
-	rows      map[int16]*row
-	requests  *requestPools
-	responses *pool
-	sessions  *fetch.Sessions
-	producers producerIDs
+	o          Options
+	limits     Limits
+	log        *slog.Logger
+	metrics    Metrics
+	rows       map[int16]*row
+	requests   *requestPools
+	responses  *pool
+	sessions   *fetch.Sessions
+	producers  producerIDs
+	complaints complaints
 
 	ctx    context.Context // of handlers; ends when draining begins
 	cancel context.CancelFunc
@@ -75,6 +76,7 @@ func New(o Options) *Server {
 		o: o, limits: o.Limits.withDefaults(), log: o.Log.With("room", "kafka"), metrics: o.Metrics,
 		listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{},
 	}
+	s.complaints = complaints{log: s.log, now: o.Now}
 	s.requests = newRequestPools(s.limits.RequestBytes)
 	s.responses = newPool(s.limits.ResponseBytes)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
