@@ -48,7 +48,6 @@ func TestSets(t *testing.T) {
 	k.Software("kgo")
 	k.Refused()
 	k.ProtocolError()
-	s.LogSynced(time.Millisecond, nil)
 	s.Flushed(time.Millisecond, errors.New("EIO"))
 	s.Applied(3, 300)
 	s.Committed(time.Millisecond)
@@ -65,8 +64,6 @@ func TestSets(t *testing.T) {
 		`millrace_kafka_request_latency_seconds_count{api="Produce"} 2`,
 		`millrace_kafka_received_bytes_total{api="Produce"} 200`,
 		`millrace_kafka_open_connections 4`,
-		`millrace_log_sync_seconds_count 1`,
-		`millrace_log_sync_errors_total 0`,
 		`millrace_segment_sync_errors_total 1`,
 		`millrace_core_applied_entries_total 3`,
 		`millrace_segment_corrupt_errors_total{topic="orders"} 1`,

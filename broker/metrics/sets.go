@@ -60,8 +60,8 @@ func (k *Kafka) Software(name string) { k.clientsSoftware.With(name).Inc() }
 
 // Storage is what the Raft log, the segments and the loops measure.
 type Storage struct {
-	logSync, segmentSync      *Histogram
-	logErrors, segmentErrors  *Counter
+	segmentSync               *Histogram
+	segmentErrors             *Counter
 	commit                    *Histogram
 	appliedEntries, appliedBy *Counter
 	corrupt                   *CounterVec
@@ -70,22 +70,12 @@ type Storage struct {
 // NewStorage makes the storage rooms' metrics.
 func NewStorage(r *Registry) *Storage {
 	return &Storage{
-		logSync:        r.Histogram(Opts{"log", "sync", "seconds", "Syncs of the Raft log: each stands between a request and its answer."}, Latency()),
-		logErrors:      r.Counter(Opts{"log", "sync", "errors", "Syncs of the Raft log that failed; the node stops at the first."}),
 		segmentSync:    r.Histogram(Opts{"segment", "sync", "seconds", "Flushes of segments with their checkpoint, off the path of acknowledgement."}, Latency()),
 		segmentErrors:  r.Counter(Opts{"segment", "sync", "errors", "Flushes of segments that failed; the node stops at the first."}),
-		commit:         r.Histogram(Opts{"produce", "commit", "seconds", "From a proposal to its application."}, Latency()),
+		commit:         r.Histogram(Opts{"produce", "commit", "seconds", "From a proposal to its application: the Raft log's sync and the quorum lie in between."}, Latency()),
 		appliedEntries: r.Counter(Opts{"core", "applied", "entries", "Log entries applied to partitions."}),
 		appliedBy:      r.Counter(Opts{"core", "applied", "bytes", "Bytes of log entries applied to partitions."}),
 		corrupt:        r.CounterVec(Opts{"segment", "corrupt", "errors", "Damage found when reading, by topic."}, Bound{Labels: []string{"topic"}, Max: scriptsMax}),
-	}
-}
-
-// LogSynced counts a sync of the Raft log.
-func (s *Storage) LogSynced(took time.Duration, err error) {
-	s.logSync.Since(took)
-	if err != nil {
-		s.logErrors.Inc()
 	}
 }
 

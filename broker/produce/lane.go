@@ -144,12 +144,14 @@ func (s *Service) command(h *core.Handle, cmd *partition.Command, timeout time.D
 	cmd.Token = s.o.Cores.Token()
 	outcome := h.Expect(cmd.Token)
 	defer h.Forget(cmd.Token)
+	began := time.Now()
 	p, err := s.proposeRetryBusy(h, cmd.Append(nil), max(timeout, timeoutMin))
 	if err != nil {
 		return partition.Outcome{}, err
 	}
 	select {
 	case o := <-outcome:
+		s.o.Committed(time.Since(began))
 		return o, nil
 	case r := <-p.Done():
 		if _, err := raft.Outcome(r); err != nil {

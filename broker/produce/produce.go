@@ -113,6 +113,9 @@ type Options struct {
 	Scripts Scripts
 	// Space tells whether writes may be accepted; nil or ErrStorage with a text.
 	Space func() error
+	// Committed is told how long each command took from its proposal to its
+	// application: the log's sync lies in between. It must not block; nil: nobody.
+	Committed func(time.Duration)
 	// Now is the clock that LogAppendTime and timestamp limits go by.
 	Now func() time.Time
 }
@@ -125,7 +128,12 @@ type Service struct {
 }
 
 // New gives a Service over o.
-func New(o Options) *Service { return &Service{o: o} }
+func New(o Options) *Service {
+	if o.Committed == nil {
+		o.Committed = func(time.Duration) {}
+	}
+	return &Service{o: o}
+}
 
 // UseScripts gives the service its scripts; call it before the first Start.
 func (s *Service) UseScripts(x Scripts) { s.o.Scripts = x }

@@ -202,7 +202,7 @@ func (s *Server) startStorage(context.Context, identity) error {
 		return err
 	}
 	s.cores.UseLog(coreLog{s.raft})
-	s.produce = produce.New(produce.Options{Cores: s.cores, Raft: s.raft, Space: s.space.Check, Now: time.Now})
+	s.produce = produce.New(produce.Options{Cores: s.cores, Raft: s.raft, Space: s.space.Check, Committed: s.storage.Committed, Now: time.Now})
 	s.fetch = fetch.New(s.cores, s.raft)
 	s.node = &nodeView{
 		node: s.n.ID, version: s.version, cores: cores, memory: memory, dataDir: s.n.DataDir, began: s.began,
