@@ -31,9 +31,12 @@ const (
 	controllerSnapshotEntries = 1000
 	// inMemLogBytesMax bounds what one partition holds in Raft's memory.
 	inMemLogBytesMax = 64 << 20
-	// The Raft log is 16 pebble databases with up to 4 tables in memory each, of
-	// which two are the rule; a table's size lies within these.
-	logDBTables                                  = 2 * 16
+	// logDBShards is how many pebble databases hold the Raft log, fixed in the
+	// format for ever. One: whatever all engine shards have ready shares a sync.
+	logDBShards = 1
+	// A database keeps up to 4 tables in memory, of which two are the rule; a
+	// table's size lies within these.
+	logDBTables                                  = 2 * logDBShards
 	logDBTableBytesMin, logDBTableBytesMax int64 = 1 << 20, 64 << 20
 )
 
@@ -75,6 +78,7 @@ func Open(o Options) (*Host, error) {
 	h := &Host{node: o.Node, registry: newRegistry(), log: o.Log, changes: newMailbox()}
 	h.registry.setAddress(o.Node, o.Advertise)
 	db := config.GetTinyMemLogDBConfig()
+	db.Shards = logDBShards
 	db.KVWriteBufferSize = uint64(min(max(o.MemoryBytes/logDBTables, logDBTableBytesMin), logDBTableBytesMax))
 	nodes, err := dragonboat.NewNodeHost(config.NodeHostConfig{
 		NodeHostDir:       o.Dir,
