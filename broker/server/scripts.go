@@ -53,6 +53,9 @@ func newScripts(s *Server) *scripts {
 const (
 	scriptsWait  = 15 * time.Second
 	scriptsCheck = 10 * time.Millisecond
+	// sidecarWait bounds the wait for a sidecar that does not come up: plain topics
+	// are served without.
+	sidecarWait = 2 * time.Second
 )
 
 // startScripts reads __scripts to its end, has the sidecar load what is deployed,
@@ -73,8 +76,9 @@ func (s *Server) startScripts(ctx context.Context, _ identity) error {
 	}()
 	ctx, stop := context.WithTimeout(ctx, scriptsWait)
 	defer stop()
+	giveUp := time.Now().Add(sidecarWait)
 	for {
-		ok, reason := x.ready()
+		ok, reason := x.ready(time.Now().Before(giveUp))
 		if ok {
 			return nil
 		}
@@ -91,9 +95,10 @@ func (s *Server) startScripts(ctx context.Context, _ identity) error {
 	}
 }
 
-// ready also waits for the sidecar's first life: `ready` then says what is.
-func (x *scripts) ready() (bool, string) {
-	if st := x.service.Sidecar().State(); st.State == script.SidecarDown {
+// ready also awaits the sidecar's first life, if asked to: the ready line then
+// says what is.
+func (x *scripts) ready(awaitSidecar bool) (bool, string) {
+	if st := x.service.Sidecar().State(); awaitSidecar && st.State == script.SidecarDown {
 		return false, "the sidecar is not up: " + st.Reason
 	}
 	return x.service.Ready()
