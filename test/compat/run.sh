@@ -17,7 +17,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 cache=${MILLRACE_COMPAT_CACHE:-$root/build/compat}
 millrace=${MILLRACE:-$root/bin/millrace}
-mkdir -p "$cache"
+mkdir -p "$cache" && cache=$(cd "$cache" && pwd) || exit 100 # an absolute path: suites change directories
 work=$(mktemp -d)
 failed=0
 broker=
