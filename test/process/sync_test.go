@@ -119,7 +119,11 @@ func anyBetween(ts []time.Time, from, to time.Time) bool {
 // the process ends within a second.
 func TestSyncFails(t *testing.T) {
 	n := node.Start(t, node.Options{})
-	cl := n.Client(kgo.ProducerLinger(0), kgo.AllowAutoTopicCreation(), kgo.RecordRetries(0), kgo.RequestRetries(0))
+	first := n.Client(kgo.AllowAutoTopicCreation())
+	if err := first.ProduceSync(t.Context(), &kgo.Record{Topic: "eio", Value: []byte("before")}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	cl := n.Client(kgo.ProducerLinger(0), kgo.RecordRetries(1), kgo.DisableIdempotentWrite(), kgo.RecordDeliveryTimeout(5*time.Second))
 	if err := cl.ProduceSync(t.Context(), &kgo.Record{Topic: "eio", Value: []byte("before")}).FirstErr(); err != nil {
 		t.Fatal(err)
 	}
