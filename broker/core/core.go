@@ -101,15 +101,27 @@ type Set struct {
 
 // New starts o.Cores loops.
 func New(o Options) *Set {
+	s := newSet(o)
+	s.start()
+	return s
+}
+
+// newSet makes the loops, which do not run yet: a test steps them by hand.
+func newSet(o Options) *Set {
 	s := &Set{o: o, boot: uint64(rand.Uint32()|1) << 32}
 	for i := range o.Cores {
-		c := newCore(model.CoreID(i), s)
-		s.cores = append(s.cores, c)
-		s.wg.Add(2)
-		go func() { defer s.wg.Done(); c.run() }()
-		go func() { defer s.wg.Done(); c.runJobs() }()
+		s.cores = append(s.cores, newCore(model.CoreID(i), s))
 	}
 	return s
+}
+
+func (s *Set) start() {
+	for _, c := range s.cores {
+		s.wg.Add(3)
+		go func() { defer s.wg.Done(); c.run() }()
+		go func() { defer s.wg.Done(); c.runJobs(c.flushes) }()
+		go func() { defer s.wg.Done(); c.runJobs(c.compactions) }()
+	}
 }
 
 // Close ends the loops; every partition is flushed and checkpointed. raft must
@@ -119,7 +131,8 @@ func (s *Set) Close() error {
 	for _, c := range s.cores {
 		e := &closeEvent{reply: make(chan error, 1)}
 		if c.send(e) {
-			errs = append(errs, <-e.reply)
+			err, _ := await(c, e.reply)
+			errs = append(errs, err)
 		}
 	}
 	s.wg.Wait()
@@ -176,27 +189,32 @@ func (s *Set) Open(o partition.Options, shard model.ShardID, name string) (*Hand
 }
 
 // Drop takes a partition from its loop; its raft replica must have stopped. The
-// files stay.
+// files stay as they are: nothing is flushed.
 func (s *Set) Drop(h *Handle) error {
+	h.dropped.Store(true)
 	s.byID.Delete(h.ID)
 	s.byShard.Delete(h.Shard)
 	e := &dropEvent{shard: h.Shard, reply: make(chan error, 1)}
 	if !h.core.send(e) {
 		return ErrClosed
 	}
-	return <-e.reply
+	if err, ok := await(h.core, e.reply); ok {
+		return err
+	}
+	return ErrClosed
 }
 
 // Core is one loop. Its fields are owned by run but for what says otherwise.
 type Core struct {
-	id       model.CoreID
-	set      *Set
-	in       chan event
-	jobs     *jobQueue
-	done     chan struct{} // closed when run has ended
-	replicas map[model.ShardID]*replica
-	dirty    map[*replica]struct{}
-	cache    int64
+	id  model.CoreID
+	set *Set
+	in  chan event
+	// flushes and compactions each have a goroutine: a compaction may take a minute.
+	flushes, compactions *jobQueue
+	done                 chan struct{} // closed when run has ended
+	replicas             map[model.ShardID]*replica
+	dirty                map[*replica]struct{}
+	cache                int64
 	// snapshots is a seat: one log snapshot at a time per loop.
 	snapshots chan struct{}
 	nextHouse time.Time
@@ -208,7 +226,7 @@ type Core struct {
 func newCore(id model.CoreID, s *Set) *Core {
 	return &Core{
 		id: id, set: s,
-		in: make(chan event, inboxEvents), jobs: newJobQueue(), done: make(chan struct{}),
+		in: make(chan event, inboxEvents), flushes: newJobQueue(), compactions: newJobQueue(), done: make(chan struct{}),
 		replicas: map[model.ShardID]*replica{}, dirty: map[*replica]struct{}{},
 		snapshots: make(chan struct{}, 1), expected: map[uint64]chan partition.Outcome{},
 	}
@@ -229,6 +247,21 @@ func (c *Core) send(e event) bool {
 		return true
 	case <-c.done:
 		return false
+	}
+}
+
+// await waits for a loop's reply; ok is false when the loop has ended without one.
+func await[T any](c *Core, reply <-chan T) (v T, ok bool) {
+	select {
+	case v = <-reply:
+		return v, true
+	case <-c.done:
+	}
+	select {
+	case v = <-reply:
+		return v, true
+	default:
+		return v, false
 	}
 }
 
@@ -271,4 +304,12 @@ func (c *Core) Tick(now time.Time) {
 	}
 }
 
-func (c *Core) fatal(err error) { c.set.o.Fatal(err) }
+// fail stops the node for r: what waits for r is not answered any more, since
+// nothing may be told that rests on a disk which has failed.
+func (c *Core) fail(r *replica, err error) {
+	r.failed = true
+	delete(c.dirty, r)
+	c.stopServing(r)
+	r.wake()
+	c.set.o.Fatal(err)
+}

@@ -9,9 +9,11 @@
 //   - Entries of a shard are applied in log order, and their outcomes are handed
 //     to the proposer before Apply returns to raft.
 //   - A leader serves nothing before its own lead{epoch} was applied here.
-//   - Nothing on a loop waits for a disk sync or reads a cold file: syncs and
-//     compactions run as jobs on a second goroutine, reads by who asked.
-//   - A failed write or sync stops the node (Options.Fatal); nothing is retried.
+//   - Nothing on a loop waits for a disk sync or reads a cold file: flushes run as
+//     jobs on a second goroutine, compactions on a third, reads by who asked.
+//   - A failed write or sync stops the node (Options.Fatal); nothing is retried,
+//     and nobody who waits for the partition is told that all is well.
+//   - Whoever waits for a loop also waits for its end: no reply is owed then.
 //
 // It never decodes a Kafka request and never proposes a client's batch.
 package core

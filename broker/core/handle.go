@@ -23,7 +23,8 @@ type Handle struct {
 	// leading is the epoch that raft says this node leads under.
 	leading atomic.Int64
 	config  atomic.Pointer[config.Topic]
-	opened  uint64 // raft index of the checkpoint; written before raft starts
+	// dropped is set when the partition leaves this node: nothing is proposed then.
+	dropped atomic.Bool
 }
 
 // Serving gives the epoch that this node serves the partition under.
@@ -53,7 +54,8 @@ func (h *Handle) Lead(leads bool, epoch model.LeaderEpoch) {
 }
 
 // Query runs f on the loop that owns the partition and waits for it. f must be
-// quick: it reads no file and keeps nothing of p.
+// quick: it reads no file and keeps nothing of p. After an error f has not run
+// and will not.
 func (h *Handle) Query(ctx context.Context, f func(p *partition.Partition)) error {
 	e := &queryEvent{shard: h.Shard, f: f, reply: make(chan error, 1)}
 	if !h.core.send(e) {
@@ -62,11 +64,16 @@ func (h *Handle) Query(ctx context.Context, f func(p *partition.Partition)) erro
 	select {
 	case err := <-e.reply:
 		return err
-	case <-ctx.Done():
-		return fmt.Errorf("query partition %s-%d: %w", h.Topic, h.ID.Index, ctx.Err())
 	case <-h.core.done:
-		return ErrClosed
+	case <-ctx.Done():
+		if e.claimed.CompareAndSwap(false, true) {
+			return fmt.Errorf("query partition %s-%d: %w", h.Topic, h.ID.Index, ctx.Err())
+		}
 	}
+	if err, ok := await(h.core, e.reply); ok {
+		return err
+	}
+	return ErrClosed
 }
 
 // Expect registers a proposal's token before it is proposed; the channel gets
@@ -93,27 +100,30 @@ func (h *Handle) Open(<-chan struct{}) (uint64, error) {
 	return applied, err
 }
 
-// Apply hands committed entries to the loop and waits until they are applied.
+// Apply hands committed entries to the loop and waits until they are applied; for
+// ever when they cannot be, since the node is stopping for it.
 func (h *Handle) Apply(entries []partition.Entry) error {
 	e := &applyEvent{shard: h.Shard, entries: entries, reply: make(chan error, 1)}
 	if !h.core.send(e) {
 		return ErrClosed
 	}
-	return <-e.reply
+	if err, ok := await(h.core, e.reply); ok {
+		return err
+	}
+	return ErrClosed
 }
 
-// Sync returns once a durable checkpoint covers everything applied so far.
+// Sync returns once a durable checkpoint covers everything applied so far. It is
+// not called once raft has closed.
 func (h *Handle) Sync() error {
 	e := &syncEvent{shard: h.Shard, reply: make(chan error, 1)}
 	if !h.core.send(e) {
-		return nil // closing: Close flushes
+		return ErrClosed
 	}
-	select {
-	case err := <-e.reply:
+	if err, ok := await(h.core, e.reply); ok {
 		return err
-	case <-h.core.done:
-		return nil
 	}
+	return ErrClosed
 }
 
 // Close is raft's last call; the loop keeps the partition until Drop or Close.

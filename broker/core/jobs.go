@@ -1,8 +1,11 @@
 package core
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/millrace-io/millrace/broker/model"
@@ -25,9 +28,9 @@ type jobDone struct {
 
 func (e *jobDone) step(c *Core) { e.j.finish(c, e.took, e.err) }
 
-// jobQueue is what waits for the loop's second goroutine. It has no bound of its
-// own: a partition has at most one flush and one compaction in it, and a bounded
-// one could deadlock against a full inbox.
+// jobQueue is what waits for one of the loop's job goroutines. It has no bound of
+// its own: a partition has at most one job in it, and a bounded one could deadlock
+// against a full inbox.
 type jobQueue struct {
 	mu     sync.Mutex
 	wait   sync.Cond
@@ -69,11 +72,11 @@ func (q *jobQueue) pop() (job, bool) {
 	return j, true
 }
 
-// runJobs does the loop's disk work, one job at a time: flushes do not compete
-// with each other for the device.
-func (c *Core) runJobs() {
+// runJobs does the loop's disk work of one kind, one job at a time: flushes do not
+// compete with each other for the device.
+func (c *Core) runJobs(q *jobQueue) {
 	for {
-		j, ok := c.jobs.pop()
+		j, ok := q.pop()
 		if !ok {
 			return
 		}
@@ -97,7 +100,7 @@ func (c *Core) markDirty(r *replica, bytes int64) {
 
 // flush starts syncing what r has written, and the checkpoint behind it.
 func (c *Core) flush(r *replica) {
-	if r.flushing {
+	if r.flushing || r.failed {
 		return
 	}
 	j := r.part.FlushStart()
@@ -107,19 +110,19 @@ func (c *Core) flush(r *replica) {
 		return
 	}
 	r.flushing = true
-	c.jobs.push(job{r: r, run: j.Run, finish: func(c *Core, took time.Duration, err error) { c.flushed(r, j, took, err) }})
+	c.flushes.push(job{r: r, run: j.Run, finish: func(c *Core, took time.Duration, err error) { c.flushed(r, j, took, err) }})
 }
 
 func (c *Core) flushed(r *replica, j *partition.FlushJob, took time.Duration, err error) {
 	c.set.o.Observe.Flushed(took, err)
-	if err != nil {
-		c.fatal(fmt.Errorf("flush partition %s-%d: %w", r.h.Topic, r.h.ID.Index, err))
-		return
-	}
 	r.flushing = false
-	r.part.FlushDone(j, nil)
-	c.finishSyncs(r)
-	c.forgetLog(r)
+	r.part.FlushDone(j, err)
+	if err != nil {
+		c.fail(r, fmt.Errorf("flush partition %s-%d: %w", r.h.Topic, r.h.ID.Index, err))
+	} else {
+		c.finishSyncs(r)
+		c.forgetLog(r)
+	}
 	c.dropIfAsked(r)
 }
 
@@ -157,7 +160,7 @@ func (c *Core) finishSyncs(r *replica) {
 		}
 	}
 	r.syncs = kept
-	if len(kept) > 0 && !r.flushing {
+	if len(kept) > 0 && !r.flushing && !r.failed {
 		c.flush(r)
 	}
 }
@@ -168,6 +171,7 @@ func (c *Core) housekeep(r *replica, now time.Time) {
 	if _, serving := r.h.Serving(); serving {
 		c.proposeDue(r, now)
 	}
+	c.forgetLog(r) // what found the seat taken
 	if r.compacting || r.flushing || r.dropping != nil {
 		return
 	}
@@ -176,15 +180,35 @@ func (c *Core) housekeep(r *replica, now time.Time) {
 		return
 	}
 	r.compacting = true
-	c.jobs.push(job{r: r, run: j.Run, finish: func(c *Core, _ time.Duration, err error) {
+	c.compactions.push(job{r: r, run: j.Run, finish: func(c *Core, _ time.Duration, err error) {
 		r.compacting = false
 		r.part.CompactDone(j, err)
-		if err != nil {
-			c.set.o.Log.Error("compaction failed", "topic", r.h.Topic, "partition", r.h.ID.Index, "err", err)
-		}
-		c.markDirty(r, 0)
+		c.compacted(r, err)
 		c.dropIfAsked(r)
 	}})
+}
+
+func (c *Core) compacted(r *replica, err error) {
+	switch {
+	case r.failed:
+	case err == nil:
+		c.markDirty(r, 0)
+	case writeFailed(err):
+		c.fail(r, fmt.Errorf("compact partition %s-%d: %w", r.h.Topic, r.h.ID.Index, err))
+	default:
+		c.set.o.Log.Error("compaction failed", "topic", r.h.Topic, "partition", r.h.ID.Index, "err", err)
+	}
+}
+
+// writeFailed tells a device that does not keep what it is given, which must stop
+// the node, from what leaves the log as it was: damaged or unreadable input, and
+// too little space for an output that is thrown away.
+func writeFailed(err error) bool {
+	var path *fs.PathError
+	if !errors.As(err, &path) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return false
+	}
+	return path.Op != "read" && path.Op != "open" && path.Op != "stat"
 }
 
 // shrinkTo is how far caches shrink once they are over budget, in percent: some

@@ -11,6 +11,7 @@ import (
 // loops. It is signalled once.
 type Waiter struct {
 	need  atomic.Int64
+	woken atomic.Bool
 	ready chan struct{}
 }
 
@@ -24,15 +25,24 @@ func NewWaiter(bytes int64) *Waiter {
 // Ready is signalled when enough has arrived, or leadership has moved.
 func (w *Waiter) Ready() <-chan struct{} { return w.ready }
 
+// Woken tells that waiting on is of no use: a partition has an error or moved, or
+// no loop had room. Otherwise what arrived may be less than it seemed.
+func (w *Waiter) Woken() bool { return w.woken.Load() }
+
 // Arrived counts bytes; the one that reaches the need signals.
 func (w *Waiter) Arrived(bytes int64) {
 	if w.need.Add(-bytes) <= 0 {
-		w.Wake()
+		w.signal()
 	}
 }
 
 // Wake signals without counting.
 func (w *Waiter) Wake() {
+	w.woken.Store(true)
+	w.signal()
+}
+
+func (w *Waiter) signal() {
 	select {
 	case w.ready <- struct{}{}:
 	default:
@@ -51,11 +61,14 @@ type parked struct {
 	committed bool
 }
 
-// arrived counts bytes for everyone who is parked, and forgets who has enough.
-func (r *replica) arrived(bytes int64) {
+// arrived counts bytes for everyone who is parked and may see them, and forgets
+// who has enough. Who waits for what is stable sees nothing while stable stands.
+func (r *replica) arrived(bytes int64, stable bool) {
 	kept := r.waiters[:0]
 	for _, p := range r.waiters {
-		p.w.Arrived(max(bytes, 1))
+		if stable || !p.committed {
+			p.w.Arrived(max(bytes, 1))
+		}
 		if !p.w.satisfied() {
 			kept = append(kept, p)
 		}
@@ -72,10 +85,15 @@ func (r *replica) wake() {
 	r.waiters = nil
 }
 
+// pruneMin is how many waiters a partition holds before it looks for those that
+// have gone: polls of an idle partition leave one each.
+const pruneMin = 16
+
 // park keeps w until bytes arrive. A full room wakes it: it is answered at once.
 func (r *replica) park(w *Waiter, committed bool) {
-	if len(r.waiters) >= waitersMax {
+	if len(r.waiters) >= max(r.pruneAt, pruneMin) {
 		r.forgetSatisfied()
+		r.pruneAt = min(2*len(r.waiters), waitersMax)
 	}
 	if len(r.waiters) >= waitersMax {
 		w.Wake()
@@ -110,7 +128,7 @@ type Read struct {
 func (s *Set) ReadAll(reads []Read, w *Waiter) {
 	if len(reads) == 1 { // the common case of a fiber or a one-partition consumer
 		c := reads[0].Handle.core
-		s.readOn(c, []*Read{&reads[0]}, w)
+		ask(c, []*Read{&reads[0]}, w).wait(c)
 		return
 	}
 	byCore := make(map[*Core][]*Read, len(s.cores))
@@ -118,34 +136,29 @@ func (s *Set) ReadAll(reads []Read, w *Waiter) {
 		c := reads[i].Handle.core
 		byCore[c] = append(byCore[c], &reads[i])
 	}
-	replies := make(chan struct{}, len(byCore))
-	sent := 0
+	asked := make(map[*Core]*readEvent, len(byCore))
 	for c, part := range byCore {
-		if c.send(&readEvent{reads: part, waiter: w, reply: replies}) {
-			sent++
-		} else {
-			failReads(part)
-		}
+		asked[c] = ask(c, part, w)
 	}
-	for range sent {
-		<-replies
+	for c, e := range asked {
+		e.wait(c)
 	}
 }
 
-func (s *Set) readOn(c *Core, reads []*Read, w *Waiter) {
-	reply := make(chan struct{}, 1)
-	if !c.send(&readEvent{reads: reads, waiter: w, reply: reply}) {
+// ask sends reads to their loop without waiting for it.
+func ask(c *Core, reads []*Read, w *Waiter) *readEvent {
+	e := &readEvent{reads: reads, waiter: w, reply: make(chan struct{}, 1)}
+	if !c.send(e) {
 		failReads(reads)
-		return
+		e.reply <- struct{}{}
 	}
-	select {
-	case <-reply:
-	case <-c.done:
-		select {
-		case <-reply:
-		default:
-			failReads(reads)
-		}
+	return e
+}
+
+// wait returns when the reads are answered, or never will be.
+func (e *readEvent) wait(c *Core) {
+	if _, ok := await(c, e.reply); !ok {
+		failReads(e.reads)
 	}
 }
 

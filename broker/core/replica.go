@@ -3,6 +3,7 @@ package core
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/millrace-io/millrace/broker/model"
@@ -25,6 +26,10 @@ type replica struct {
 	snapshotBytes int64
 	nextHouse     time.Time
 	dropping      *dropEvent
+	// failed: its disk has failed, the node is about to stop.
+	failed bool
+	// pruneAt is how many waiters there are when the forgotten ones are looked for.
+	pruneAt int
 }
 
 // pendingSync is a raft Sync that waits for a checkpoint at or past index.
@@ -51,7 +56,8 @@ type dropEvent struct {
 	reply chan error
 }
 
-// step closes the partition, once no job holds it any more.
+// step lets go of the partition, once no job holds it any more. Its checkpoint is
+// not brought up to date: that waits for the disk, and raft has the rest.
 func (e *dropEvent) step(c *Core) {
 	r := c.replicas[e.shard]
 	if r == nil {
@@ -65,13 +71,18 @@ func (e *dropEvent) step(c *Core) {
 	c.retire(r)
 	delete(c.replicas, e.shard)
 	delete(c.dirty, r)
-	e.reply <- r.part.Close()
+	c.cache -= r.part.CacheBytes()
+	r.part.Abandon()
+	e.reply <- nil
 }
 
-// retire answers everyone who waits for r.
+// retire answers everyone who waits for r, which leaves the loop.
 func (c *Core) retire(r *replica) {
 	c.stopServing(r)
 	r.wake()
+	if r.failed {
+		return // nobody may be told that it is durable
+	}
 	for _, s := range r.syncs {
 		s.reply <- nil
 	}
@@ -89,7 +100,8 @@ func (e *closeEvent) step(c *Core) {
 		c.retire(r)
 		errs = append(errs, r.part.Close())
 	}
-	c.jobs.close()
+	c.flushes.close()
+	c.compactions.close()
 	e.reply <- errors.Join(errs...)
 }
 
@@ -115,7 +127,9 @@ type configureEvent struct {
 
 func (e *configureEvent) step(c *Core) {
 	if r := c.replicas[e.shard]; r != nil {
+		cached := r.part.CacheBytes()
 		r.part.Configure(e.config)
+		c.cache += r.part.CacheBytes() - cached
 	}
 }
 
@@ -123,9 +137,14 @@ type queryEvent struct {
 	shard model.ShardID
 	f     func(*partition.Partition)
 	reply chan error
+	// claimed is set by the loop that runs f or by the asker who has given up.
+	claimed atomic.Bool
 }
 
 func (e *queryEvent) step(c *Core) {
+	if !e.claimed.CompareAndSwap(false, true) {
+		return
+	}
 	r := c.replicas[e.shard]
 	if r == nil {
 		e.reply <- ErrUnknownPartition
@@ -147,19 +166,22 @@ func (e *applyEvent) step(c *Core) {
 		e.reply <- ErrUnknownPartition
 		return
 	}
-	before, cached := r.part.HighWatermark(), r.part.CacheBytes()
-	outcomes, err := r.part.Apply(e.entries)
-	if err != nil {
-		c.fatal(err)
-		e.reply <- err
+	if r.failed {
 		return
 	}
+	high, stable, cached := r.part.HighWatermark(), r.part.LSO(), r.part.CacheBytes()
+	outcomes, err := r.part.Apply(e.entries)
+	if err != nil {
+		c.fail(r, err) // and no reply: raft would end the process before the reason is told
+		return
+	}
+	bytes, appended, end := 0, 0, high
 	for i := range outcomes {
 		c.deliver(r, &outcomes[i])
-	}
-	bytes := 0
-	for _, en := range e.entries {
-		bytes += len(en.Cmd)
+		bytes += len(e.entries[i].Cmd)
+		if outcomes[i].LogEnd > end {
+			appended, end = appended+len(e.entries[i].Cmd), outcomes[i].LogEnd
+		}
 	}
 	c.set.o.Observe.Applied(len(e.entries), bytes)
 	r.snapshotBytes += int64(bytes)
@@ -168,8 +190,8 @@ func (e *applyEvent) step(c *Core) {
 	if c.cache > c.set.o.CacheBytes {
 		c.shrinkCaches()
 	}
-	if r.part.HighWatermark() != before {
-		r.arrived(int64(bytes))
+	if end != high {
+		r.arrived(int64(appended), r.part.LSO() != stable)
 	}
 	e.reply <- nil
 }
@@ -237,7 +259,7 @@ const (
 func proposeLead(log Log, h *Handle, epoch model.LeaderEpoch) {
 	cmd := partition.Command{Kind: partition.KindLead, Epoch: epoch}
 	bytes := cmd.Append(nil)
-	for model.LeaderEpoch(h.leading.Load()) == epoch {
+	for model.LeaderEpoch(h.leading.Load()) == epoch && !h.dropped.Load() {
 		failed, err := log.Propose(h.Shard, bytes, leadTimeout)
 		if err == nil {
 			err = failed()
