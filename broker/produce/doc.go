@@ -7,6 +7,8 @@
 // Invariants:
 //   - A batch is proposed at most once. What happened to a proposal that timed
 //     out is unknown, and ErrTimedOut says so; nothing here tries again.
+//   - What follows a refused batch of an idempotent producer is refused too, until
+//     that one has come again: see gaps.
 //   - Only apply judges sequences: up to five batches of a producer are in flight.
 //   - Nothing is proposed under an epoch that this node does not serve under.
 //

@@ -11,6 +11,7 @@ import (
 	"github.com/millrace-io/millrace/broker/model"
 	"github.com/millrace-io/millrace/broker/partition"
 	"github.com/millrace-io/millrace/broker/raft"
+	"github.com/millrace-io/millrace/broker/record"
 )
 
 const (
@@ -20,13 +21,18 @@ const (
 	timeoutMin = 400 * time.Millisecond
 )
 
-// write is an accepted Ask on its way through a lane.
+// write is an Ask on its way through a lane.
 type write struct {
 	Pending
-	batch    []byte
+	batch    []byte // let go of once it is proposed
 	timeout  time.Duration
 	scripted bool
 	append   int64 // ms under LogAppendTime, else -1
+	// id tells whose it is and which; zero without a producer.
+	id sequenced
+	// refusal is set on a write that was refused before it got here: it passes
+	// through for the sake of those that follow it.
+	refusal *Result
 }
 
 // lane keeps a partition's writes in order. Its goroutine lives while there is
@@ -37,6 +43,7 @@ type lane struct {
 	mu      sync.Mutex
 	queue   []*write
 	running bool
+	gaps    gaps // owned by run
 }
 
 func (l *lane) push(w *write) {
@@ -74,35 +81,56 @@ func (l *lane) run() {
 		if ws == nil {
 			return
 		}
-		if ws = l.transform(ws); len(ws) > 0 {
+		if ws = l.admit(ws); len(ws) > 0 {
 			l.propose(ws)
 		}
 	}
 }
 
-// transform runs the topic's sync scripts over those writes that they see, and
-// resolves the ones they refuse.
-func (l *lane) transform(ws []*write) []*write {
-	if !ws[0].scripted && len(ws) == 1 {
-		return ws
-	}
+// admit resolves the writes that are refused, and runs the topic's sync scripts
+// over those that they see. What follows a refused write of the same producer is
+// refused too.
+func (l *lane) admit(ws []*write) []*write {
 	kept := ws[:0]
 	for _, w := range ws {
-		if !w.scripted {
-			kept = append(kept, w)
-			continue
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), w.timeout)
-		out, err := l.service.o.Scripts.Transform(ctx, l.handle.ID.Topic, l.handle.ID.Index, w.batch)
-		cancel()
-		if err != nil {
+		switch err := l.gaps.check(w.id, l.service.o.Now()); {
+		case w.refusal != nil:
+			l.refuse(w, *w.refusal)
+		case err != nil:
 			w.resolve(refused(err))
-			continue
+		default:
+			if err := l.transform(w); err != nil {
+				l.refuse(w, refused(err))
+				continue
+			}
+			kept = append(kept, w)
 		}
-		w.batch = out
-		kept = append(kept, w)
 	}
+	clear(ws[len(kept):])
 	return kept
+}
+
+// refuse resolves a write that is not in the log as far as is known.
+func (l *lane) refuse(w *write, r Result) {
+	l.gaps.note(w.id, l.service.o.Now())
+	w.resolve(r)
+}
+
+func (l *lane) transform(w *write) error {
+	if !w.scripted {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), max(w.timeout, timeoutMin))
+	defer cancel()
+	out, err := l.service.o.Scripts.Transform(ctx, l.handle.ID.Topic, l.handle.ID.Index, w.batch)
+	if err != nil {
+		return err
+	}
+	w.batch = out
+	if b := record.Batch(out); w.append >= 0 && (!b.LogAppendTime() || b.MaxTimestamp() != w.append) {
+		b.StampAppendTime(w.append)
+	}
+	return nil
 }
 
 // propose writes ws as one command and resolves each.
@@ -112,20 +140,21 @@ func (l *lane) propose(ws []*write) {
 	for _, w := range ws {
 		cmd.Batches = append(cmd.Batches, w.batch)
 		timeout = max(timeout, w.timeout)
+		w.batch = nil
 	}
-	out, err := l.service.command(l.handle, &cmd, timeout)
+	out, err := l.service.command(context.Background(), l.handle, &cmd, timeout)
 	if err == nil {
 		err = out.Err
 	}
 	if err != nil {
 		for _, w := range ws {
-			w.resolve(refused(proposalError(err)))
+			l.refuse(w, refused(proposalError(err)))
 		}
 		return
 	}
 	for i, w := range ws {
 		b := out.Batches[i]
-		r := Result{Base: b.Base, AppendTime: w.append, LogStart: out.LogStart, Err: b.Err}
+		r := Result{Base: b.Base, AppendTime: b.AppendTime, LogStart: out.LogStart, Err: b.Err}
 		if b.Err != nil {
 			r.Base = model.NoOffset
 		}
@@ -133,9 +162,13 @@ func (l *lane) propose(ws []*write) {
 	}
 }
 
+// commandHeaderMax is about what a command has besides its batches, and what a
+// batch has besides its bytes: a good guess saves copies, a bad one costs them.
+const commandHeaderMax, batchHeaderMax = 64, 5
+
 // command proposes cmd under the epoch served now and waits for its outcome.
 // An error means that there is none: see proposalError for what is known.
-func (s *Service) command(h *core.Handle, cmd *partition.Command, timeout time.Duration) (partition.Outcome, error) {
+func (s *Service) command(ctx context.Context, h *core.Handle, cmd *partition.Command, timeout time.Duration) (partition.Outcome, error) {
 	epoch, serving := h.Serving()
 	if !serving {
 		return partition.Outcome{}, ErrNotLeader
@@ -144,21 +177,21 @@ func (s *Service) command(h *core.Handle, cmd *partition.Command, timeout time.D
 	cmd.Token = s.o.Cores.Token()
 	outcome := h.Expect(cmd.Token)
 	defer h.Forget(cmd.Token)
-	began := time.Now()
-	p, err := s.proposeRetryBusy(h, cmd.Append(nil), max(timeout, timeoutMin))
+	size := commandHeaderMax
+	for _, b := range cmd.Batches {
+		size += len(b) + batchHeaderMax
+	}
+	encoded := cmd.Append(make([]byte, 0, size))
+	cmd.Batches = nil // copied: the requests' frames may go
+	p, err := s.proposeRetryBusy(ctx, h, encoded, max(timeout, timeoutMin))
 	if err != nil {
 		return partition.Outcome{}, err
 	}
-	select {
-	case o := <-outcome:
-		s.o.Committed(time.Since(began))
-		return o, nil
-	case r := <-p.Done():
-		if _, err := raft.Outcome(r); err != nil {
-			return partition.Outcome{}, err
-		}
-		return <-outcome, nil // delivered before raft said so
+	o, got, _, err := raft.Await(ctx, p, outcome)
+	if err == nil && !got { // core hands outcomes over before raft says so
+		err = fmt.Errorf("%w: applied without an outcome", raft.ErrUnknown)
 	}
+	return o, err
 }
 
 // busyRetry is the pause after raft's queue for the shard was full.
@@ -166,14 +199,21 @@ const busyRetry = time.Millisecond
 
 // proposeRetryBusy waits out a full queue: what was refused there is not in the
 // log, so that another try is safe.
-func (s *Service) proposeRetryBusy(h *core.Handle, cmd []byte, timeout time.Duration) (*raft.Proposal, error) {
+func (s *Service) proposeRetryBusy(ctx context.Context, h *core.Handle, cmd []byte, timeout time.Duration) (*raft.Proposal, error) {
 	deadline := time.Now().Add(timeout)
 	for {
-		p, err := s.o.Raft.Propose(h.Shard, cmd, timeout)
+		p, err := s.o.Raft.Propose(h.Shard, cmd, time.Until(deadline))
 		if err == nil || !errors.Is(err, raft.ErrBusy) || time.Now().After(deadline) {
 			return p, err
 		}
-		time.Sleep(busyRetry)
+		select {
+		case <-time.After(busyRetry):
+		case <-ctx.Done():
+			return nil, err
+		}
+		if _, serving := h.Serving(); !serving {
+			return nil, ErrNotLeader
+		}
 	}
 }
 
@@ -183,8 +223,12 @@ func proposalError(err error) error {
 	switch {
 	case errors.Is(err, raft.ErrUnknown):
 		return fmt.Errorf("%w: %w", ErrTimedOut, err)
+	case errors.Is(err, raft.ErrTooLarge):
+		return fmt.Errorf("%w: %w", ErrTooLarge, err)
+	case errors.Is(err, core.ErrUnknownPartition):
+		return fmt.Errorf("%w: %w", ErrUnknownPartition, err)
 	case errors.Is(err, raft.ErrDropped), errors.Is(err, raft.ErrClosed), errors.Is(err, raft.ErrBusy),
-		errors.Is(err, partition.ErrStaleEpoch):
+		errors.Is(err, partition.ErrStaleEpoch), errors.Is(err, core.ErrClosed):
 		return fmt.Errorf("%w: %w", ErrNotLeader, err)
 	}
 	return err

@@ -144,18 +144,27 @@ func (s *Service) Start(ask Ask) *Pending {
 	if !ok {
 		return resolved(refused(ErrUnknownPartition))
 	}
-	if _, serving := h.Serving(); !serving {
-		return resolved(refused(ErrNotLeader))
-	}
-	if err := s.o.Space(); err != nil {
-		return resolved(refused(err))
-	}
-	w, bad := s.check(h, ask)
+	w, bad := s.accept(h, ask)
 	if w == nil {
-		return resolved(bad)
+		id := sequencedOf(ask.Records)
+		if !id.valid {
+			return resolved(bad)
+		}
+		w = &write{Pending: Pending{done: make(chan struct{})}, id: id, refusal: &bad}
 	}
 	s.lane(h).push(w)
 	return &w.Pending
+}
+
+// accept gives the write that ask becomes, or the refusal.
+func (s *Service) accept(h *core.Handle, ask Ask) (*write, Result) {
+	if _, serving := h.Serving(); !serving {
+		return nil, refused(ErrNotLeader)
+	}
+	if err := s.o.Space(); err != nil {
+		return nil, refused(err)
+	}
+	return s.check(h, ask)
 }
 
 func (s *Service) lane(h *core.Handle) *lane {

@@ -1,6 +1,7 @@
 package produce
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"github.com/millrace-io/millrace/broker/core"
 	"github.com/millrace-io/millrace/broker/model"
 	"github.com/millrace-io/millrace/broker/partition"
+	"github.com/millrace-io/millrace/broker/record"
 )
 
 // commandTimeout bounds a fiber's and an administrator's command.
@@ -30,6 +32,7 @@ func (s *Service) AppendSource(ctx context.Context, id model.PartitionID, src pa
 		if batches, err = s.scripted(ctx, h, batches); err != nil {
 			return partition.SourceState{}, err
 		}
+		batches = s.stamped(h, batches)
 	}
 	cmd := partition.Command{Kind: partition.KindSource, Source: src, Batches: batches}
 	out, err := s.commandCtx(ctx, h, &cmd)
@@ -50,6 +53,20 @@ func (s *Service) scripted(ctx context.Context, h *core.Handle, batches [][]byte
 		out[i] = changed
 	}
 	return out, nil
+}
+
+// stamped gives copies with the time of the append where the topic asks for it.
+func (s *Service) stamped(h *core.Handle, batches [][]byte) [][]byte {
+	if !h.Config().AppendTime {
+		return batches
+	}
+	now := s.o.Now().UnixMilli()
+	out := make([][]byte, len(batches))
+	for i, b := range batches {
+		out[i] = bytes.Clone(b)
+		record.Batch(out[i]).StampAppendTime(now)
+	}
+	return out
 }
 
 // Activate tells a child partition of a script's activation: see partition.Activate.
@@ -78,7 +95,10 @@ func (s *Service) Source(ctx context.Context, id model.PartitionID, key model.So
 	if _, serving := h.Serving(); err == nil && !serving {
 		err = ErrNotLeader
 	}
-	return state, err
+	if err != nil {
+		return partition.SourceState{}, proposalError(err)
+	}
+	return state, nil
 }
 
 // Trim moves the log start of a partition to the given offset, OffsetMax meaning
@@ -90,7 +110,7 @@ func (s *Service) Trim(ctx context.Context, id model.PartitionID, to model.Offse
 	}
 	var high, start model.Offset
 	if err := h.Query(ctx, func(p *partition.Partition) { high, start = p.HighWatermark(), p.LogStart() }); err != nil {
-		return model.NoOffset, err
+		return model.NoOffset, proposalError(err)
 	}
 	switch {
 	case to == model.OffsetMax:
@@ -122,7 +142,7 @@ func (s *Service) commandCtx(ctx context.Context, h *core.Handle, cmd *partition
 	if d, ok := ctx.Deadline(); ok {
 		timeout = min(timeout, time.Until(d))
 	}
-	out, err := s.command(h, cmd, timeout)
+	out, err := s.command(ctx, h, cmd, timeout)
 	if err == nil {
 		err = out.Err
 	}

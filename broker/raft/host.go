@@ -119,6 +119,9 @@ func (h *Host) Changes() <-chan LeaderChange { return h.changes.out }
 func (h *Host) StartPartition(shard model.ShardID, members []model.NodeID, m StateMachine) error {
 	create := func(uint64, uint64) sm.IOnDiskStateMachine { return &diskMachine{machine: m} }
 	err := h.nodes.StartOnDiskReplica(h.initial(shard, members), false, create, h.config(shard, len(members)))
+	if errors.Is(err, dragonboat.ErrClosed) {
+		err = ErrStopped
+	}
 	if err != nil {
 		return fmt.Errorf("start replica of shard %d: %w", shard, err)
 	}
@@ -166,10 +169,28 @@ func (h *Host) config(shard model.ShardID, members int) config.Config {
 // Stop ends this node's replica of shard; its log stays.
 func (h *Host) Stop(shard model.ShardID) error {
 	err := h.nodes.StopReplica(uint64(shard), replicaID(h.node))
-	if err != nil && !errors.Is(err, dragonboat.ErrShardNotFound) {
-		return fmt.Errorf("stop replica of shard %d: %w", shard, err)
+	switch {
+	case err == nil, errors.Is(err, dragonboat.ErrShardNotFound):
+		return nil
+	case errors.Is(err, dragonboat.ErrClosed):
+		err = ErrStopped
 	}
-	return nil
+	return fmt.Errorf("stop replica of shard %d: %w", shard, err)
+}
+
+// Logs lists the shards that this node has a log of, started or not.
+func (h *Host) Logs() []model.ShardID {
+	info := h.nodes.GetNodeHostInfo(dragonboat.DefaultNodeHostInfoOption)
+	if info == nil {
+		return nil // closed
+	}
+	var shards []model.ShardID
+	for _, i := range info.LogInfo {
+		if i.ReplicaID == replicaID(h.node) {
+			shards = append(shards, model.ShardID(i.ShardID))
+		}
+	}
+	return shards
 }
 
 // removeWaitMax bounds the wait for a stopped replica's goroutines.
@@ -183,6 +204,8 @@ func (h *Host) Remove(shard model.ShardID) error {
 		switch {
 		case err == nil:
 			return nil
+		case errors.Is(err, dragonboat.ErrClosed):
+			return fmt.Errorf("remove the log of shard %d: %w", shard, ErrStopped)
 		case !errors.Is(err, dragonboat.ErrShardNotStopped) || time.Now().After(deadline):
 			return fmt.Errorf("remove the log of shard %d: %w", shard, err)
 		}

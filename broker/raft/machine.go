@@ -2,6 +2,7 @@ package raft
 
 import (
 	"errors"
+	"fmt"
 	"io"
 
 	sm "github.com/lni/dragonboat/v4/statemachine"
@@ -88,9 +89,12 @@ func (m memoryMachine) SaveSnapshot(w io.Writer, _ sm.ISnapshotFileCollection, _
 }
 
 func (m memoryMachine) RecoverFromSnapshot(r io.Reader, _ []sm.SnapshotFile, _ <-chan struct{}) error {
-	b, err := io.ReadAll(io.LimitReader(r, snapshotBytesMax))
+	b, err := io.ReadAll(io.LimitReader(r, snapshotBytesMax+1))
 	if err != nil {
 		return err
+	}
+	if len(b) > snapshotBytesMax {
+		return fmt.Errorf("controller snapshot has more than %d bytes", snapshotBytesMax)
 	}
 	return m.machine.Restore(b)
 }

@@ -22,13 +22,27 @@ var (
 	ErrBusy = errors.New("too many proposals in flight")
 	// ErrClosed says that the host or the replica is gone; surely not in the log.
 	ErrClosed = errors.New("replica is not running")
+	// ErrStopped is ErrClosed for good: the host itself was closed.
+	ErrStopped = fmt.Errorf("%w: the node is stopping", ErrClosed)
+	// ErrTooLarge says that the command is larger than the log takes at all; surely
+	// not in it.
+	ErrTooLarge = errors.New("command is larger than the raft log takes")
 )
 
 // proposeTimeoutMin is the least time that dragonboat counts: two of its ticks.
 const proposeTimeoutMin = 2 * tickMilliseconds * time.Millisecond
 
-// Proposal is a command on its way through the log.
-type Proposal struct{ state *dragonboat.RequestState }
+// Proposal is a command on its way through the log. One goroutine awaits it, once.
+type Proposal struct {
+	state *dragonboat.RequestState // of a Host
+	fake  chan verdict             // of a Fake
+}
+
+// verdict is the log's word on a proposal.
+type verdict struct {
+	result []byte
+	err    error
+}
 
 // Propose hands cmd to the log. cmd must not change afterwards. An error means
 // that it is surely not in the log.
@@ -46,19 +60,47 @@ func refused(err error) error {
 	switch {
 	case errors.Is(err, dragonboat.ErrSystemBusy):
 		return ErrBusy
-	case errors.Is(err, dragonboat.ErrShardNotFound), errors.Is(err, dragonboat.ErrClosed),
+	case errors.Is(err, dragonboat.ErrPayloadTooBig):
+		return ErrTooLarge
+	case errors.Is(err, dragonboat.ErrClosed):
+		return ErrStopped
+	case errors.Is(err, dragonboat.ErrShardNotFound),
 		errors.Is(err, dragonboat.ErrShardClosed), errors.Is(err, dragonboat.ErrShardNotReady):
 		return fmt.Errorf("%w: %w", ErrClosed, err)
 	}
 	return fmt.Errorf("%w: %w", ErrDropped, err)
 }
 
-// Done delivers the outcome once; give it to Outcome.
-func (p *Proposal) Done() <-chan dragonboat.RequestResult { return p.state.ResultC() }
+// Await waits for the log's word on p, or for early, which the state machine
+// delivers before the log says that it applied the command: whichever is first.
+// got tells that v came from early. err is nil once the command was applied here,
+// else ErrDropped or ErrUnknown; a ctx that ends first leaves it ErrUnknown too.
+// result is what the controller's machine answered.
+func Await[T any](ctx context.Context, p *Proposal, early <-chan T) (v T, got bool, result []byte, err error) {
+	var decided <-chan dragonboat.RequestResult
+	if p.state != nil {
+		decided = p.state.ResultC()
+	}
+	select {
+	case v = <-early:
+		return v, true, nil, nil
+	case r := <-decided:
+		result, err = outcome(r)
+	case w := <-p.fake:
+		result, err = w.result, w.err
+	case <-ctx.Done():
+		err = fmt.Errorf("%w: %w", ErrUnknown, ctx.Err())
+	}
+	select {
+	case v = <-early: // both were there
+		return v, true, result, nil
+	default:
+		return v, false, result, err
+	}
+}
 
-// Outcome translates what Done delivered: nil when applied here, ErrDropped or
-// ErrUnknown otherwise. result is what the controller's machine answered.
-func Outcome(r dragonboat.RequestResult) (result []byte, err error) {
+// outcome translates dragonboat's word.
+func outcome(r dragonboat.RequestResult) (result []byte, err error) {
 	switch {
 	case r.Completed():
 		v := r.GetResult()
@@ -71,16 +113,25 @@ func Outcome(r dragonboat.RequestResult) (result []byte, err error) {
 
 // Failed waits for the outcome and tells whether the command was applied.
 func (p *Proposal) Failed() error {
-	_, err := Outcome(<-p.Done())
+	_, _, _, err := Await[struct{}](context.Background(), p, nil)
 	return err
 }
 
 // ProposeController hands a command to the controller's shard and waits until
 // it has been applied here. It retries only what was surely dropped.
 func (h *Host) ProposeController(ctx context.Context, cmd []byte) ([]byte, error) {
+	return proposeController(ctx, h, cmd)
+}
+
+// proposer is a Host or a Fake.
+type proposer interface {
+	Propose(shard model.ShardID, cmd []byte, timeout time.Duration) (*Proposal, error)
+}
+
+func proposeController(ctx context.Context, h proposer, cmd []byte) ([]byte, error) {
 	for {
-		result, err := h.proposeOnce(ctx, cmd)
-		if err == nil || ctx.Err() != nil || errors.Is(err, ErrUnknown) {
+		result, err := proposeOnce(ctx, h, cmd)
+		if err == nil || ctx.Err() != nil || errors.Is(err, ErrUnknown) || errors.Is(err, ErrStopped) || errors.Is(err, ErrTooLarge) {
 			return result, err
 		}
 		select {
@@ -91,8 +142,11 @@ func (h *Host) ProposeController(ctx context.Context, cmd []byte) ([]byte, error
 	}
 }
 
-func (h *Host) proposeOnce(ctx context.Context, cmd []byte) ([]byte, error) {
-	timeout := 10 * time.Second
+// controllerTimeout bounds a metadata command whose asker has no deadline.
+const controllerTimeout = 10 * time.Second
+
+func proposeOnce(ctx context.Context, h proposer, cmd []byte) ([]byte, error) {
+	timeout := controllerTimeout
 	if d, ok := ctx.Deadline(); ok {
 		timeout = time.Until(d)
 	}
@@ -100,12 +154,8 @@ func (h *Host) proposeOnce(ctx context.Context, cmd []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	select {
-	case r := <-p.Done():
-		return Outcome(r)
-	case <-ctx.Done():
-		return nil, fmt.Errorf("propose to the controller: %w: %w", ErrUnknown, ctx.Err())
-	}
+	_, _, result, err := Await[struct{}](ctx, p, nil)
+	return result, err
 }
 
 // Leader tells who leads shard, as this node knows it.
@@ -124,7 +174,7 @@ func (h *Host) Snapshot(ctx context.Context, shard model.ShardID, through uint64
 		OverrideCompactionOverhead: true, CompactionIndex: through,
 	}, time.Minute)
 	if err != nil {
-		return fmt.Errorf("request snapshot of shard %d: %w", shard, err)
+		return fmt.Errorf("request snapshot of shard %d: %w", shard, refused(err))
 	}
 	select {
 	case r := <-rs.ResultC():
@@ -134,15 +184,16 @@ func (h *Host) Snapshot(ctx context.Context, shard model.ShardID, through uint64
 		}
 		return nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return fmt.Errorf("snapshot of shard %d: %w", shard, ctx.Err())
 	}
 }
 
 // barriers batches read barriers per shard: all callers that arrive while one is
-// on its way share the next.
+// on its way share the next. The library queues few of them.
 type barriers struct {
-	mu   sync.Mutex
-	next map[model.ShardID]*barrier
+	mu      sync.Mutex
+	waiting map[model.ShardID]*barrier // not started: may still be joined
+	running map[model.ShardID]bool
 }
 
 type barrier struct {
@@ -167,33 +218,50 @@ func (h *Host) Barrier(ctx context.Context, shard model.ShardID) error {
 func (h *Host) joinBarrier(shard model.ShardID) *barrier {
 	h.barriers.mu.Lock()
 	defer h.barriers.mu.Unlock()
-	if h.barriers.next == nil {
-		h.barriers.next = map[model.ShardID]*barrier{}
+	if h.barriers.waiting == nil {
+		h.barriers.waiting, h.barriers.running = map[model.ShardID]*barrier{}, map[model.ShardID]bool{}
 	}
-	if b, waiting := h.barriers.next[shard]; waiting {
+	if b, waiting := h.barriers.waiting[shard]; waiting {
 		return b
 	}
 	b := &barrier{done: make(chan struct{})}
-	h.barriers.next[shard] = b
-	go h.runBarrier(shard, b)
+	h.barriers.waiting[shard] = b
+	if !h.barriers.running[shard] {
+		h.barriers.running[shard] = true
+		go h.runBarriers(shard)
+	}
 	return b
+}
+
+// runBarriers ends when nobody has come while the last one was on its way.
+func (h *Host) runBarriers(shard model.ShardID) {
+	for {
+		h.barriers.mu.Lock()
+		b := h.barriers.waiting[shard]
+		delete(h.barriers.waiting, shard) // from here on it may miss what is written
+		if b == nil {
+			delete(h.barriers.running, shard)
+		}
+		h.barriers.mu.Unlock()
+		if b == nil {
+			return
+		}
+		b.err = h.runBarrier(shard)
+		close(b.done)
+	}
 }
 
 // barrierTimeout is how long a shard without a majority keeps a reader waiting.
 const barrierTimeout = 5 * time.Second
 
-func (h *Host) runBarrier(shard model.ShardID, b *barrier) {
-	h.barriers.mu.Lock()
-	delete(h.barriers.next, shard) // from here on it may miss what is written
-	h.barriers.mu.Unlock()
-	defer close(b.done)
+func (h *Host) runBarrier(shard model.ShardID) error {
 	rs, err := h.nodes.ReadIndex(uint64(shard), barrierTimeout)
 	if err != nil {
-		b.err = fmt.Errorf("read barrier of shard %d: %w", shard, refused(err))
-		return
+		return fmt.Errorf("read barrier of shard %d: %w", shard, refused(err))
 	}
 	defer rs.Release()
 	if r := <-rs.ResultC(); !r.Completed() {
-		b.err = fmt.Errorf("read barrier of shard %d: %w", shard, ErrDropped)
+		return fmt.Errorf("read barrier of shard %d: %w", shard, ErrDropped)
 	}
+	return nil
 }
