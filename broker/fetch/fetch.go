@@ -75,31 +75,42 @@ func New(cores *core.Set, raft Log) *Service { return &Service{cores: cores, raf
 func (s *Service) Fetch(ctx context.Context, ask Ask) []PartitionAnswer {
 	f := fetching{service: s, ask: ask, answers: make([]PartitionAnswer, len(ask.Partitions))}
 	f.find()
-	if ask.WaitMax <= 0 || ask.BytesMin <= 0 || f.failed {
+	// More than BytesMax never comes, however long one waits.
+	need := min(ask.BytesMin, ask.BytesMax)
+	if ask.WaitMax <= 0 || need <= 0 || f.failed {
 		f.read(nil)
 		f.load()
 		return f.answers
 	}
-	w := core.NewWaiter(int64(ask.BytesMin))
-	defer w.Cancel()
-	f.read(w)
-	if f.bytes < ask.BytesMin && !f.failed {
-		f.release()
-		wait(ctx, w, ask.WaitMax)
-		f.read(nil)
+	timer := time.NewTimer(ask.WaitMax)
+	defer timer.Stop()
+	for !f.enough(ctx, need, timer.C) {
 	}
 	f.load()
 	return f.answers
 }
 
-func wait(ctx context.Context, w *core.Waiter, limit time.Duration) {
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
+// enough reads, and waits for more if that yields less than need. It is false when
+// so much has arrived since that another look may find enough: what arrives is
+// counted in commands, of which part may be duplicates.
+func (f *fetching) enough(ctx context.Context, need int, late <-chan time.Time) bool {
+	w := core.NewWaiter(int64(need))
+	defer w.Cancel()
+	f.read(w)
+	if f.bytes >= need || f.failed {
+		return true
+	}
+	f.release() // segments are not pinned while one waits
 	select {
 	case <-w.Ready():
-	case <-timer.C:
+		if !w.Woken() {
+			return false
+		}
+	case <-late:
 	case <-ctx.Done():
 	}
+	f.read(nil)
+	return true
 }
 
 // fetching is one Fetch under way; owned by its goroutine.
@@ -165,23 +176,41 @@ func (f *fetching) load() {
 	left := f.ask.BytesMax
 	sent := false
 	for i := range f.reads {
-		a := f.reads[i].Answer
-		if a == nil || f.reads[i].Err != nil {
+		read := &f.reads[i]
+		if sent && read.Err == nil && read.Answer.Bytes > left {
+			f.readAgain(i, left)
+		}
+		a := read.Answer
+		if a == nil || read.Err != nil {
 			continue
 		}
 		out := &f.answers[f.index[i]]
-		out.HighWatermark, out.LSO, out.LogStart, out.Aborted = a.HighWatermark, a.LSO, a.LogStart, a.Aborted
-		if a.Bytes == 0 || sent && a.Bytes > left {
+		out.HighWatermark, out.LSO, out.LogStart = a.HighWatermark, a.LSO, a.LogStart
+		if a.Bytes == 0 {
 			a.Release()
 			continue
 		}
 		out.Records, out.Err = a.Load(nil)
+		out.Aborted = a.Aborted // exact only now
 		if out.Err != nil {
 			out.Err = translate(out.Err)
 			continue
 		}
 		left -= len(out.Records)
 		sent = sent || len(out.Records) > 0
+	}
+}
+
+// readAgain asks for what fits into the rest of the answer: a partition that
+// always holds more than that must not go without for ever.
+func (f *fetching) readAgain(i, left int) {
+	read := &f.reads[i]
+	read.Answer.Release()
+	read.Answer = nil
+	read.Ask.BytesMax, read.Ask.MinOne = max(left, 0), false
+	f.service.cores.ReadAll(f.reads[i:i+1], nil)
+	if read.Err != nil {
+		f.fail(f.index[i], translate(read.Err))
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/millrace-io/millrace/broker/core"
 	"github.com/millrace-io/millrace/broker/model"
 	"github.com/millrace-io/millrace/broker/partition"
 )
@@ -47,14 +48,19 @@ func (s *Service) ListOffset(ctx context.Context, ask ListAsk) (ListAnswer, erro
 	none := ListAnswer{Offset: model.NoOffset, Timestamp: -1, Epoch: model.NoEpoch}
 	var answer ListAnswer
 	var finder *partition.TimeFinder
+	stable := model.OffsetMax
+	serving := false
 	err = h.Query(ctx, func(p *partition.Partition) {
+		if _, serving = h.Serving(); !serving {
+			return
+		}
 		answer = ListAnswer{Timestamp: -1, Epoch: p.Epoch()}
+		if ask.Committed {
+			stable = p.LSO()
+		}
 		switch ask.Timestamp {
 		case TimestampLatest:
-			answer.Offset = p.HighWatermark()
-			if ask.Committed {
-				answer.Offset = p.LSO()
-			}
+			answer.Offset = min(p.HighWatermark(), stable)
 		case TimestampEarliest, TimestampEarliestLocal:
 			answer.Offset = p.LogStart()
 		case TimestampLatestTiered:
@@ -66,6 +72,8 @@ func (s *Service) ListOffset(ctx context.Context, ask ListAsk) (ListAnswer, erro
 	switch {
 	case err != nil:
 		return ListAnswer{}, translate(err)
+	case !serving:
+		return ListAnswer{}, ErrNotLeader
 	case finder == nil:
 		return answer, nil
 	}
@@ -73,7 +81,7 @@ func (s *Service) ListOffset(ctx context.Context, ask ListAsk) (ListAnswer, erro
 	if err != nil {
 		return ListAnswer{}, fmt.Errorf("find timestamp %d in %s-%d: %w", ask.Timestamp, h.Topic, h.ID.Index, err)
 	}
-	if !found {
+	if !found || offset >= stable { // a consumer that reads committed cannot go there yet
 		return none, nil
 	}
 	return ListAnswer{Offset: offset, Timestamp: timestamp, Epoch: epoch}, nil
@@ -86,7 +94,14 @@ func (s *Service) EpochEnd(ctx context.Context, id model.PartitionID, current, w
 	if err != nil {
 		return model.NoEpoch, model.NoOffset, err
 	}
-	err = h.Query(ctx, func(p *partition.Partition) { epoch, end = p.EpochEnd(wanted) })
+	serving := false
+	err = h.Query(ctx, func(p *partition.Partition) {
+		_, serving = h.Serving()
+		epoch, end = p.EpochEnd(wanted)
+	})
+	if err == nil && !serving {
+		err = core.ErrNotLeader
+	}
 	if err != nil {
 		return model.NoEpoch, model.NoOffset, translate(err)
 	}
