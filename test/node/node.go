@@ -5,11 +5,13 @@ package node
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -182,6 +184,46 @@ func (n *Node) Kill() {
 	}
 	_ = syscall.Kill(-n.cmd.Process.Pid, syscall.SIGKILL) // the group is ours: Setpgid
 	<-n.done
+}
+
+// KillAlone ends the broker's process with SIGKILL, not what it started, and
+// waits for it: a child that outlives it is a fault.
+func (n *Node) KillAlone() {
+	n.Signal(syscall.SIGKILL)
+	<-n.done
+}
+
+// SidecarPid finds the sidecar that the broker started; 0: there is none.
+func (n *Node) SidecarPid() int {
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat") // a constant pattern
+	for _, path := range stats {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has ended
+		}
+		// PID (NAME) STATE PPID ...; the kernel cuts names at 15 bytes.
+		open, end := strings.IndexByte(string(b), '('), strings.LastIndexByte(string(b), ')')
+		fields := strings.Fields(string(b[end+1:]))
+		if string(b[open+1:end]) != "millrace-sideca" || fields[0] == "Z" || fields[1] != strconv.Itoa(n.Pid()) {
+			continue
+		}
+		if pid, err := strconv.Atoi(strings.TrimSpace(string(b[:open]))); err == nil {
+			return pid
+		}
+	}
+	return 0
+}
+
+// KillSidecar ends the broker's sidecar with SIGKILL; it may have none just now.
+func (n *Node) KillSidecar() error {
+	pid := n.SidecarPid()
+	if pid == 0 {
+		return nil
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return fmt.Errorf("kill sidecar %d: %w", pid, err)
+	}
+	return nil
 }
 
 // Stop ends the broker with SIGTERM and waits; it must leave cleanly.

@@ -1,0 +1,101 @@
+package transform
+
+import (
+	"fmt"
+	"syscall"
+	"time"
+)
+
+// Fault is what befalls the processes.
+type Fault int
+
+// The faults.
+const (
+	Nothing Fault = iota
+	KillBroker
+	KillSidecar
+	KillBoth
+	faults
+)
+
+// String names it for logs.
+func (f Fault) String() string {
+	return [...]string{"nothing", "broker killed", "sidecar killed", "both killed"}[f]
+}
+
+// strike lets a fault happen, and starts again what has to be started.
+func (w *World) strike(f Fault) error {
+	switch f {
+	case KillSidecar:
+		return w.Node.KillSidecar()
+	case KillBroker:
+		w.Node.KillAlone()
+		return w.Node.TryRestart()
+	case KillBoth:
+		w.Node.Kill()
+		return w.Node.TryRestart()
+	}
+	return nil
+}
+
+// Round does something to one script while a fault strikes.
+func (w *World) Round() {
+	w.T.Helper()
+	f := Fault(w.rand.IntN(int(faults)))
+	delay := time.Duration(w.rand.Int64N(int64(600 * time.Millisecond)))
+	s := w.scripts[w.rand.IntN(len(w.scripts))]
+	name, act := w.action(s)
+	w.T.Logf("%s: %s; after %s %s", s.Name, name, delay.Round(time.Millisecond), f)
+	struck := make(chan error, 1)
+	go func() {
+		pause(delay)
+		struck <- w.strike(f)
+	}()
+	err := act()
+	w.must("strike", <-struck)
+	w.must(name+" "+s.Name, err)
+	for _, s := range w.scripts {
+		w.must("write", s.load.err())
+	}
+}
+
+// action draws what is done to a script.
+func (w *World) action(s *script) (string, func() error) {
+	switch n := w.rand.IntN(10); {
+	case s.Trim && n < 6:
+		return "trim", func() error { return w.trim(s) }
+	case n < 3:
+		return "redeploy", func() error { return w.deploy(s, 0) }
+	case n < 5:
+		return "redeploy with a start", func() error { return w.deploy(s, w.back(s)) }
+	case n < 7:
+		return "seek", func() error { return w.seek(s) }
+	case n < 8 && s.Grow:
+		return "add a partition", func() error { return w.grow(s) }
+	}
+	return "pause and resume", func() error {
+		if err := w.rest(s); err != nil {
+			return err
+		}
+		return w.resume(s)
+	}
+}
+
+// back draws a position behind the ends of all partitions.
+func (w *World) back(s *script) int64 { return 1 + w.rand.Int64N(max(1, w.least(s))) }
+
+// Trouble is a rough measure of how many faults there were.
+func (w *World) Trouble() string {
+	n := 0
+	for _, s := range w.scripts {
+		n += len(s.versions)
+	}
+	return fmt.Sprintf("%d versions of %d scripts", n, len(w.scripts))
+}
+
+// term ends the broker by the book.
+func (w *World) term() error {
+	w.Node.Signal(syscall.SIGTERM)
+	<-w.Node.Done()
+	return w.Node.TryRestart()
+}
