@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -52,15 +53,37 @@ func Boot(dataDir string) (lock *os.File, err error) {
 	if err := os.MkdirAll(dataDir, 0o750); err != nil {
 		return nil, fmt.Errorf("make data directory: %w", err)
 	}
-	if fd, err := strconv.Atoi(os.Getenv(envLock)); err == nil && os.Getenv(envBooted) != "" {
-		unix.CloseOnExec(fd)
-		return os.NewFile(uintptr(fd), lockFile), forgetMarks()
+	if os.Getenv(envBooted) != "" {
+		return takeLock(dataDir)
 	}
 	lock, err = lockDir(dataDir)
 	if err != nil {
 		return nil, err
 	}
 	return nil, replaceImage(dataDir, lock)
+}
+
+// errMarks says that the marks of a boot are not of one: somebody set them.
+var errMarks = errors.New("the environment says that this process has replaced its own image, but it has not: unset " +
+	envBooted + ", " + envHome + " and " + envLock)
+
+// takeLock takes over the lock of the image that this one replaced.
+func takeLock(dataDir string) (*os.File, error) {
+	fd, err := strconv.Atoi(os.Getenv(envLock))
+	if err != nil {
+		return nil, errMarks
+	}
+	var ours, file unix.Stat_t
+	if unix.Fstat(fd, &ours) != nil || unix.Stat(filepath.Join(dataDir, lockFile), &file) != nil ||
+		ours.Dev != file.Dev || ours.Ino != file.Ino {
+		return nil, errMarks
+	}
+	unix.CloseOnExec(fd)
+	// Of the same open file it is a no-op; of another it fails where it is held.
+	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, fmt.Errorf("data directory %s is in use by another process: %w", dataDir, err)
+	}
+	return os.NewFile(uintptr(fd), lockFile), forgetMarks()
 }
 
 func forgetMarks() error {

@@ -53,6 +53,9 @@ func (k kafkaCluster) awaitLeaders(ctx context.Context, topics ...*cluster.Topic
 				if leader, _ := k.Leader(t.PartitionID(p.Index)); leader != model.NoNode {
 					break
 				}
+				if _, ok := k.Metadata().TopicByID(t.ID); !ok {
+					break // deleted meanwhile
+				}
 				select {
 				case <-tick.C:
 				case <-ctx.Done():

@@ -25,8 +25,11 @@ func (s *Server) startReplicas(ctx context.Context, _ identity) error {
 		produce: s.produce, log: s.log, revision: map[model.PartitionID]uint64{},
 		faults: newFaults(), settled: make(chan struct{}),
 	}
-	if err := s.replicas.setAsideStrangers(); err != nil {
+	if err := s.replicas.setAsideStrangers(time.Now()); err != nil {
 		return fmt.Errorf("set aside directories of no topic: %w", err)
+	}
+	if err := s.replicas.removeStrangeLogs(); err != nil {
+		return err
 	}
 	s.groups = coordinator.New(coordinator.Options{
 		Log: coordinator.NewLog(s.produce, s.fetch), Cluster: s.cluster, Logger: s.log,
@@ -148,10 +151,10 @@ func (s *Server) stop() error {
 	if s.groups != nil {
 		s.groups.Close()
 	}
+	s.work.Wait() // whoever starts and removes replicas ends before their log does
 	if s.raft != nil {
 		s.raft.Close()
 	}
-	s.work.Wait()
 	if s.cores != nil {
 		errs = append(errs, s.cores.Close())
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -91,7 +92,7 @@ func (r *replicas) reconcile(ctx context.Context) {
 		}
 	}
 	r.startAll(ctx, missing)
-	r.stopGone(m)
+	r.stopGone(ctx, m)
 }
 
 func holds(nodes []model.NodeID, node model.NodeID) bool {
@@ -162,7 +163,7 @@ func (r *replicas) partitionDir(id model.PartitionID) string {
 	return filepath.Join(r.dir, topicsDir, hex.EncodeToString(id.Topic[:]), strconv.Itoa(int(id.Index)))
 }
 
-func (r *replicas) stopGone(m *cluster.Metadata) {
+func (r *replicas) stopGone(ctx context.Context, m *cluster.Metadata) {
 	var gone []*core.Handle
 	r.cores.Handles(func(h *core.Handle) bool {
 		p, ok := m.Partition(h.ID)
@@ -172,6 +173,9 @@ func (r *replicas) stopGone(m *cluster.Metadata) {
 		return true
 	})
 	for _, h := range gone {
+		if ctx.Err() != nil {
+			return // the next start finds what is left
+		}
 		if err := r.remove(h); err != nil {
 			r.log.Error("partition not removed", "topic", h.Topic, "partition", h.ID.Index, "err", err)
 		}
@@ -189,17 +193,17 @@ func (r *replicas) remove(h *core.Handle) error {
 	if err := r.raft.Remove(h.Shard); err != nil {
 		return err
 	}
-	r.produce.Forget(h)
 	if err := r.cores.Drop(h); err != nil {
 		return err
 	}
+	r.produce.Forget(h)
 	return partition.Destroy(r.fs, r.partitionDir(h.ID))
 }
 
 // setAsideStrangers moves directories that no topic owns out of the way, and
 // deletes those that have lain there for removedKeep. It runs once, after the
 // controller has caught up and before any replica starts.
-func (r *replicas) setAsideStrangers() error {
+func (r *replicas) setAsideStrangers(now time.Time) error {
 	aside := filepath.Join(r.dir, removedDir)
 	if err := os.MkdirAll(aside, 0o750); err != nil {
 		return err
@@ -216,13 +220,34 @@ func (r *replicas) setAsideStrangers() error {
 		if r.owned(m, e.Name()) {
 			continue
 		}
-		to := filepath.Join(aside, fmt.Sprintf("%s-%d", e.Name(), time.Now().Unix()))
+		to := filepath.Join(aside, fmt.Sprintf("%s-%d", e.Name(), now.Unix()))
 		if err := os.Rename(filepath.Join(r.dir, topicsDir, e.Name()), to); err != nil {
 			return err
 		}
 		r.log.Warn("directory of no topic set aside", "dir", to)
 	}
-	return purge(aside, time.Now().Add(-removedKeep))
+	return purge(aside, now.Add(-removedKeep))
+}
+
+// removeStrangeLogs removes the Raft logs that a node left behind which was
+// stopped, or killed, between the removal of a topic and that of its partitions.
+func (r *replicas) removeStrangeLogs() error {
+	owned := map[model.ShardID]bool{raft.ControllerShard: true}
+	for _, t := range r.cluster.Metadata().Topics() {
+		for _, p := range t.Partitions {
+			owned[p.Shard] = holds(p.Replicas, r.node)
+		}
+	}
+	for _, shard := range r.raft.Logs() {
+		if owned[shard] {
+			continue
+		}
+		if err := r.raft.Remove(shard); err != nil {
+			return err
+		}
+		r.log.Warn("raft log of no topic removed", "shard", shard)
+	}
+	return nil
 }
 
 func (r *replicas) owned(m *cluster.Metadata, dir string) bool {
@@ -234,13 +259,16 @@ func (r *replicas) owned(m *cluster.Metadata, dir string) bool {
 	return ok
 }
 
+// purge deletes what was set aside before the given time. The name says when: a
+// directory's own time is that of its last file.
 func purge(dir string, before time.Time) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		if info, err := e.Info(); err == nil && info.ModTime().Before(before) {
+		at := e.Name()[strings.LastIndexByte(e.Name(), '-')+1:]
+		if s, err := strconv.ParseInt(at, 10, 64); err == nil && time.Unix(s, 0).Before(before) {
 			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
 				return err
 			}

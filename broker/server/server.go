@@ -60,6 +60,9 @@ type Server struct {
 // Run runs a node until ctx ends, then drains and closes it. When it serves it
 // writes one line to out.
 func Run(ctx context.Context, n config.Node, version string, out io.Writer) error {
+	if err := ctx.Err(); err != nil {
+		return err // a signal that came before the new image would be lost on it
+	}
 	lock, err := Boot(n.DataDir)
 	if err != nil {
 		return err

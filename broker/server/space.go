@@ -29,16 +29,40 @@ type space struct {
 	dir            string
 	guard, reserve int64
 	log            *slog.Logger
+	ask            func(dir string) (room, error) // statfs, but in tests
 	refusal        atomic.Pointer[error]
 	free, total    atomic.Int64
-	held           bool // owned by run
+	held           bool   // owned by run
+	trouble        string // last told; owned by run
 }
 
-// openSpace allocates the reserve, when there is room for it, and measures.
+// room is what a file system has, in bytes.
+type room struct{ free, total int64 }
+
+func statfs(dir string) (room, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return room{}, fmt.Errorf("measure free space of %s: %w", dir, err)
+	}
+	return room{free: int64(st.Bavail) * st.Bsize, total: int64(st.Blocks) * st.Bsize}, nil
+}
+
+// openSpace allocates the reserve, when there is room for it, and measures. A
+// reserve that an earlier start has allocated is held already.
 func openSpace(dir string, guard, reserve int64, log *slog.Logger) *space {
-	s := &space{dir: dir, guard: guard, reserve: reserve, log: log}
+	s := &space{dir: dir, guard: guard, reserve: reserve, log: log, ask: statfs}
+	_, err := os.Stat(filepath.Join(dir, reserveFile))
+	s.held = err == nil
 	s.measure()
 	return s
+}
+
+// tell logs what is wrong once, not at each measurement.
+func (s *space) tell(message string, err error) {
+	if text := message + err.Error(); text != s.trouble {
+		s.trouble = text
+		s.log.Error(message, "dir", s.dir, "err", err)
+	}
 }
 
 // Check is nil while writes may be accepted.
@@ -66,14 +90,14 @@ func (s *space) run(ctx context.Context) {
 }
 
 func (s *space) measure() {
-	var st unix.Statfs_t
-	if err := unix.Statfs(s.dir, &st); err != nil {
-		s.log.Error("free space unknown", "dir", s.dir, "err", err)
+	now, err := s.ask(s.dir)
+	if err != nil {
+		s.tell("free space unknown", err)
 		return
 	}
-	free := int64(st.Bavail) * st.Bsize
+	free := now.free
 	s.free.Store(free)
-	s.total.Store(int64(st.Blocks) * st.Bsize)
+	s.total.Store(now.total)
 	refused := s.Check() != nil
 	switch {
 	case free < s.guard && !refused:
@@ -94,17 +118,17 @@ func (s *space) keepReserve(free int64) {
 	switch {
 	case free < s.guard/4 && s.held:
 		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-			s.log.Error("reserve not given back", "err", err)
+			s.tell("reserve not given back", err)
 			return
 		}
 		s.held = false
 		s.log.Error("disk full, reserve given back", "bytes", s.reserve)
-	case !s.held && free > s.guard+s.reserve+s.guard/8:
+	case !s.held && s.reserve > 0 && free > s.guard+s.reserve+s.guard/8:
 		if err := allocate(path, s.reserve); err != nil {
-			s.log.Error("reserve not taken", "err", err)
+			s.tell("reserve not taken", err)
 			return
 		}
-		s.held = true
+		s.held, s.trouble = true, ""
 	}
 }
 
@@ -113,7 +137,11 @@ func allocate(path string, bytes int64) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
+	defer func() {
+		if err = errors.Join(err, f.Close()); err != nil {
+			err = errors.Join(err, os.Remove(path)) // a part of it is of no use
+		}
+	}()
 	if err := unix.Fallocate(int(f.Fd()), 0, 0, bytes); err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
 		return fmt.Errorf("allocate %d bytes in %s: %w", bytes, path, err)
 	}
