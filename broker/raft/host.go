@@ -243,6 +243,10 @@ func (m *mailbox) LeaderUpdated(i raftio.LeaderInfo) {
 	if i.LeaderID != 0 {
 		c.Leader = model.NodeID(i.LeaderID - 1)
 	}
+	m.put(c)
+}
+
+func (m *mailbox) put(c LeaderChange) {
 	m.mu.Lock()
 	m.queue = append(m.queue, c)
 	m.mu.Unlock()

@@ -64,6 +64,60 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
+// node is what a Host and a Fake have in common: all that other rooms use.
+type node interface {
+	Changes() <-chan LeaderChange
+	StartPartition(model.ShardID, []model.NodeID, StateMachine) error
+	StartController([]model.NodeID, ControllerMachine) error
+	Propose(model.ShardID, []byte, time.Duration) (*Proposal, error)
+	ProposeController(context.Context, []byte) ([]byte, error)
+	Barrier(context.Context, model.ShardID) error
+	Snapshot(context.Context, model.ShardID, uint64) error
+	Leader(model.ShardID) (LeaderChange, bool)
+	Logs() []model.ShardID
+	Stop(model.ShardID) error
+	Remove(model.ShardID) error
+	Close()
+}
+
+// world opens nodes that share what outlives them: one is open at a time.
+type world struct {
+	open func(t *testing.T) node
+}
+
+// inBoth runs a history on dragonboat and on the Fake: they must not differ.
+func inBoth(t *testing.T, history func(t *testing.T, w world)) {
+	t.Run("dragonboat", func(t *testing.T) {
+		t.Parallel()
+		dir := t.TempDir()
+		history(t, world{open: func(t *testing.T) node { return openHost(t, dir) }})
+	})
+	t.Run("fake", func(t *testing.T) {
+		t.Parallel()
+		disk := NewDisk()
+		history(t, world{open: func(*testing.T) node { return eager{NewFake(0, disk)} }})
+	})
+}
+
+// eager is a Fake that elects itself at once, as a lone Host does in time.
+type eager struct{ *Fake }
+
+func (e eager) StartPartition(s model.ShardID, members []model.NodeID, m StateMachine) error {
+	err := e.Fake.StartPartition(s, members, m)
+	if err == nil {
+		e.Elect(s, 0)
+	}
+	return err
+}
+
+func (e eager) StartController(members []model.NodeID, m ControllerMachine) error {
+	err := e.Fake.StartController(members, m)
+	if err == nil {
+		e.Elect(ControllerShard, 0)
+	}
+	return err
+}
+
 func openHost(t *testing.T, dir string) *Host {
 	t.Helper()
 	addr := freeAddress(t)
@@ -77,7 +131,7 @@ func openHost(t *testing.T, dir string) *Host {
 const shard model.ShardID = 100
 
 // awaitLeader reads changes until this node leads the shard.
-func awaitLeader(t *testing.T, h *Host) LeaderChange {
+func awaitLeader(t *testing.T, h node) LeaderChange {
 	t.Helper()
 	for {
 		select {
@@ -91,7 +145,7 @@ func awaitLeader(t *testing.T, h *Host) LeaderChange {
 	}
 }
 
-func propose(t *testing.T, h *Host, cmd string) {
+func propose(t *testing.T, h node, cmd string) {
 	t.Helper()
 	p, err := h.Propose(shard, []byte(cmd), 5*time.Second)
 	if err != nil {
@@ -104,9 +158,10 @@ func propose(t *testing.T, h *Host, cmd string) {
 
 // TestRestart proposes, restarts on another address, and finds everything that
 // was not durable replayed, in order, once.
-func TestRestart(t *testing.T) {
-	dir := t.TempDir()
-	h := openHost(t, dir)
+func TestRestart(t *testing.T) { inBoth(t, restart) }
+
+func restart(t *testing.T, w world) {
+	h := w.open(t)
 	first := &counting{}
 	if err := h.StartPartition(shard, []model.NodeID{0}, first); err != nil {
 		t.Fatal(err)
@@ -126,7 +181,7 @@ func TestRestart(t *testing.T) {
 	}
 	h.Close()
 
-	h = openHost(t, dir)
+	h = w.open(t)
 	defer h.Close()
 	second := &counting{durable: first.durable, index: first.durable}
 	if err := h.StartPartition(shard, []model.NodeID{0}, second); err != nil {
@@ -146,9 +201,10 @@ func TestRestart(t *testing.T) {
 }
 
 // TestSnapshot lets the log forget what is durable; a restart begins behind it.
-func TestSnapshot(t *testing.T) {
-	dir := t.TempDir()
-	h := openHost(t, dir)
+func TestSnapshot(t *testing.T) { inBoth(t, snapshot) }
+
+func snapshot(t *testing.T, w world) {
+	h := w.open(t)
 	m := &counting{}
 	if err := h.StartPartition(shard, []model.NodeID{0}, m); err != nil {
 		t.Fatal(err)
@@ -162,7 +218,7 @@ func TestSnapshot(t *testing.T) {
 	}
 	propose(t, h, "after")
 	h.Close()
-	h = openHost(t, dir)
+	h = w.open(t)
 	defer h.Close()
 	again := &counting{durable: m.durable, index: m.durable}
 	if err := h.StartPartition(shard, []model.NodeID{0}, again); err != nil {
@@ -180,9 +236,13 @@ func TestSnapshot(t *testing.T) {
 // TestRefused shows that a proposal to a shard that is not here is surely not
 // written, and that a stopped replica's log can be removed. (It never comes back:
 // shard ids are not reused.)
-func TestRefused(t *testing.T) {
-	h := openHost(t, t.TempDir())
-	defer h.Close()
+func TestRefused(t *testing.T) { inBoth(t, refusal) }
+
+func refusal(t *testing.T, w world) {
+	h := w.open(t)
+	if err := h.Barrier(t.Context(), 77); !errors.Is(err, ErrClosed) {
+		t.Errorf("barrier of a strange shard: %v, want ErrClosed", err)
+	}
 	if _, err := h.Propose(77, []byte("x"), time.Second); !errors.Is(err, ErrClosed) {
 		t.Errorf("propose to a strange shard: %v, want ErrClosed", err)
 	}
@@ -192,11 +252,31 @@ func TestRefused(t *testing.T) {
 	}
 	awaitLeader(t, h)
 	propose(t, h, "x")
-	if err := errors.Join(h.Stop(shard), h.Remove(shard)); err != nil {
+	if got := h.Logs(); !slices.Equal(got, []model.ShardID{shard}) {
+		t.Errorf("logs of %v, want %v", got, shard)
+	}
+	if err := errors.Join(h.Stop(shard), h.Stop(shard), h.Remove(shard)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := h.Propose(shard, []byte("x"), time.Second); !errors.Is(err, ErrClosed) {
 		t.Errorf("propose to a removed replica: %v, want ErrClosed", err)
+	}
+	if got := h.Logs(); len(got) != 0 {
+		t.Errorf("logs of %v are left", got)
+	}
+	h.Close()
+	_, proposed := h.Propose(shard, []byte("x"), time.Second)
+	_, controlled := h.ProposeController(t.Context(), []byte("x"))
+	for _, err := range []error{
+		proposed, controlled, h.StartPartition(shard, []model.NodeID{0}, m),
+		h.Barrier(t.Context(), shard), h.Snapshot(t.Context(), shard, 1),
+	} {
+		if !errors.Is(err, ErrStopped) {
+			t.Errorf("after Close: %v, want ErrStopped", err)
+		}
+	}
+	if len(h.Logs()) != 0 {
+		t.Error("a closed node lists logs")
 	}
 }
 
@@ -210,9 +290,10 @@ func (e *echo) Apply(_ uint64, cmd []byte) []byte {
 func (e *echo) Snapshot() ([]byte, error) { return e.all, nil }
 func (e *echo) Restore(b []byte) error    { e.all = bytes.Clone(b); return nil }
 
-func TestController(t *testing.T) {
-	dir := t.TempDir()
-	h := openHost(t, dir)
+func TestController(t *testing.T) { inBoth(t, controls) }
+
+func controls(t *testing.T, w world) {
+	h := w.open(t)
 	m := &echo{}
 	if err := h.StartController([]model.NodeID{0}, m); err != nil {
 		t.Fatal(err)
@@ -229,7 +310,7 @@ func TestController(t *testing.T) {
 		t.Fatalf("result %q, %v", got, err)
 	}
 	h.Close()
-	h = openHost(t, dir)
+	h = w.open(t)
 	defer h.Close()
 	again := &echo{}
 	if err := h.StartController([]model.NodeID{0}, again); err != nil {

@@ -1,0 +1,97 @@
+package raft
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/millrace-io/millrace/broker/model"
+)
+
+// TestFates shows what a proposer is told and what the machine then sees.
+func TestFates(t *testing.T) {
+	for _, c := range []struct {
+		fate           Fate
+		refused, told  error
+		seen, released int
+	}{
+		{fate: Taken, seen: 1},
+		{fate: Dropped, told: ErrDropped},
+		{fate: Busy, refused: ErrBusy},
+		{fate: Lost, told: ErrUnknown},
+		{fate: Late, told: ErrUnknown, released: 1},
+		{fate: Deaf, told: ErrUnknown, seen: 1},
+	} {
+		f := NewFake(0, NewDisk())
+		m := &counting{}
+		if err := f.StartPartition(shard, nil, m); err != nil {
+			t.Fatal(err)
+		}
+		f.Elect(shard, 0)
+		f.Decide(func(model.ShardID, []byte) Fate { return c.fate })
+		before := len(m.seen())
+		p, err := f.Propose(shard, []byte("x"), time.Second)
+		if !errors.Is(err, c.refused) {
+			t.Errorf("fate %d: refused with %v, want %v", c.fate, err, c.refused)
+		}
+		if err == nil {
+			if told := p.Failed(); !errors.Is(told, c.told) {
+				t.Errorf("fate %d: told %v, want %v", c.fate, told, c.told)
+			}
+		}
+		if got := len(m.seen()) - before; got != c.seen {
+			t.Errorf("fate %d: %d applied, want %d", c.fate, got, c.seen)
+		}
+		f.Elect(shard, 0)
+		before = len(m.seen())
+		if got := f.Release(shard); got != c.released || len(m.seen())-before != c.released {
+			t.Errorf("fate %d: %d ghosts, want %d", c.fate, got, c.released)
+		}
+		f.Close()
+	}
+}
+
+// TestLeaderless: without a leader nothing is taken, and a barrier proves nothing.
+func TestLeaderless(t *testing.T) {
+	f := NewFake(0, NewDisk())
+	defer f.Close()
+	if err := f.StartPartition(shard, nil, &counting{}); err != nil {
+		t.Fatal(err)
+	}
+	p, err := f.Propose(shard, []byte("x"), time.Second)
+	if err != nil || !errors.Is(p.Failed(), ErrDropped) {
+		t.Errorf("proposed without a leader: %v", err)
+	}
+	if err := f.Barrier(t.Context(), shard); !errors.Is(err, ErrDropped) {
+		t.Errorf("barrier without a leader: %v", err)
+	}
+	if _, ok := f.Leader(shard); ok {
+		t.Error("there is a leader")
+	}
+	want := []LeaderChange{f.Elect(shard, 0), f.Elect(shard, 3)}
+	got := []LeaderChange{<-f.Changes(), <-f.Changes()}
+	if !slices.Equal(got, want) || got[0].Term >= got[1].Term {
+		t.Errorf("changes %v, want %v", got, want)
+	}
+}
+
+// TestAwait: an outcome that is there wins over the log's word, also over an
+// unknown one; a ctx that ends leaves the outcome unknown.
+func TestAwait(t *testing.T) {
+	early := make(chan int, 1)
+	early <- 7
+	told := make(chan verdict, 1)
+	told <- verdict{err: ErrUnknown}
+	v, got, _, err := Await(t.Context(), &Proposal{fake: told}, early)
+	if v != 7 || !got || err != nil {
+		t.Errorf("%d, %v, %v; want the outcome", v, got, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, got, _, err = Await(ctx, &Proposal{fake: make(chan verdict)}, early)
+	if got || !errors.Is(err, ErrUnknown) || !errors.Is(err, context.Canceled) {
+		t.Errorf("%v, %v; want unknown", got, err)
+	}
+}
