@@ -463,10 +463,10 @@ type resolver struct {
 func newResolver(ctx context.Context, adm *kadm.Client, topics []string, s span) (*resolver, error) {
 	r := &resolver{times: map[int64]kadm.ListedOffsets{}}
 	var err error
-	if r.starts, err = adm.ListStartOffsets(ctx, topics...); err != nil {
+	if r.starts, err = electing(ctx, func() (kadm.ListedOffsets, error) { return adm.ListStartOffsets(ctx, topics...) }); err != nil {
 		return nil, fmt.Errorf("list start offsets: %w", err)
 	}
-	if r.ends, err = adm.ListEndOffsets(ctx, topics...); err != nil {
+	if r.ends, err = electing(ctx, func() (kadm.ListedOffsets, error) { return adm.ListEndOffsets(ctx, topics...) }); err != nil {
 		return nil, fmt.Errorf("list end offsets: %w", err)
 	}
 	for _, b := range []bound{s.from, s.to} {
