@@ -3,6 +3,7 @@ package transform
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 
@@ -85,6 +86,15 @@ func (w *World) grow(s *script) error {
 	})
 	if err != nil {
 		return fmt.Errorf("add a partition to %s: %w", in.Topic, err)
+	}
+	for deadline := time.Now().Add(healTime); ; pause(50 * time.Millisecond) {
+		w.loads.ForceMetadataRefresh()
+		if leader, _, err := w.loads.PartitionLeader(in.Topic, n-1); err == nil && leader >= 0 {
+			break // the load may write to it
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("partition %d of %s has no leader", n-1, in.Topic)
+		}
 	}
 	s.load.counts[0].Store(n)
 	return w.deploy(s, 0)

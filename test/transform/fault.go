@@ -81,8 +81,14 @@ func (w *World) action(s *script) (string, func() error) {
 	}
 }
 
-// back draws a position behind the ends of all partitions.
-func (w *World) back(s *script) int64 { return 1 + w.rand.Int64N(max(1, w.least(s))) }
+// back draws how many records after the oldest to go to, so that no partition
+// ends before; 0 while one is empty.
+func (w *World) back(s *script) int64 {
+	if least := w.least(s); least > 0 {
+		return 1 + w.rand.Int64N(least)
+	}
+	return 0
+}
 
 // Trouble is a rough measure of how many faults there were.
 func (w *World) Trouble() string {

@@ -65,9 +65,12 @@ func Modules(t testing.TB, n *node.Node) map[string][]byte {
 	t.Helper()
 	_, file, _, _ := runtime.Caller(0)
 	built := map[string][]byte{}
-	for _, language := range []string{"go", "js"} {
-		out := filepath.Join(t.TempDir(), language+".wasm")
-		source := filepath.Join(filepath.Dir(file), "..", "scripts", language, "main."+language)
+	for _, guest := range []string{"go", "js", "garbage"} {
+		out, main := filepath.Join(t.TempDir(), guest+".wasm"), "main.go"
+		if guest == "js" {
+			main = "main.js"
+		}
+		source := filepath.Join(filepath.Dir(file), "..", "scripts", "testdata", guest, main)
 		if _, err := n.CLI("wasm", "build", source, "-o", out); err != nil {
 			t.Fatal(err)
 		}
@@ -75,7 +78,7 @@ func Modules(t testing.TB, n *node.Node) map[string][]byte {
 		if err != nil {
 			t.Fatal(err)
 		}
-		built[language] = module
+		built[guest] = module
 	}
 	return built
 }

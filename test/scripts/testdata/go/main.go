@@ -1,6 +1,6 @@
 // Command go is the Go guest of the fault tests. The variable ROLE says what it
 // does, VERSION marks what it writes: "VERSION:OFFSET:VALUE" for a record whose
-// value is a number. test/scripts/js does the same, test/transform recomputes it.
+// value is a number. testdata/js does the same, test/transform recomputes it.
 package main
 
 import (

@@ -1,7 +1,0 @@
-module github.com/millrace-io/millrace/test/scripts/go
-
-go 1.24
-
-require github.com/millrace-io/millrace/sdk/go v0.0.0
-
-replace github.com/millrace-io/millrace/sdk/go => ../../../sdk/go
