@@ -10,6 +10,10 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS := -s -w -X main.version=$(VERSION)
 ENGINE  := build/js-engine/millrace-js.wasm
 
+# Rooms where goroutines share something, or must not.
+RACED := ./broker/core ./broker/produce ./broker/fetch ./broker/raft ./broker/cluster ./broker/coordinator \
+	./broker/script ./broker/kafka ./pacemaker ./plugins
+
 .PHONY: setup build engine test vet soak compat bench demo generate clean
 
 setup: ## Install what the build needs; says what, skips what is there
@@ -29,6 +33,7 @@ vet: setup
 
 test: build vet ## The fast suite: unit, crash, process and client tests
 	$(GO) test -timeout 14m ./...
+	$(GO) test -race -timeout 10m $(RACED)
 	cd sdk/go && $(GO) vet ./... && $(GO) test ./...
 
 soak: build ## Long kill -9 loops with the recomputing checker
