@@ -637,3 +637,27 @@ func TestALoopingScriptLeavesOthersTheirTurn(t *testing.T) {
 		}
 	}
 }
+
+// One instance and one worker for four fibers: neither may wait for who holds
+// the other.
+func TestFibersShareWorkersOverManyChunks(t *testing.T) {
+	s := open(t, newEngine(t, Options{Workers: 1}))
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	const ranges, count = 8, 6
+	values := slices.Repeat([]string{"k=" + strings.Repeat("v", chunkBytesMax/3)}, count)
+	ask := async.Batch{From: 0, To: count, Records: batchOf(t, 0, record.None, values...)}
+	var done sync.WaitGroup
+	for range 4 {
+		f := fiberOf(t, s, module(t, "pass", control.Async), nil)
+		done.Go(func() {
+			for range ranges {
+				if r, err := f.Transform(ctx, ask); err != nil || r.RecordsOut != count {
+					t.Errorf("got %d records, %v", r.RecordsOut, err)
+					return
+				}
+			}
+		})
+	}
+	done.Wait()
+}

@@ -10,8 +10,10 @@ import (
 
 // How much a guest is given at a time. It must fit in a small guest's memory
 // with what the guest makes of it; beyond some hundred KiB calls cost nothing.
+// A fiber's long range, which is 1 MiB as Kafka counts, is one chunk unless its
+// records are tiny: what is left over would cost a call and a turn of its own.
 const (
-	chunkBytesMax   = 1 << 20
+	chunkBytesMax   = 5 << 18
 	chunkRecordsMax = 8192
 )
 
@@ -125,15 +127,17 @@ func (w *walk) retry(ctx context.Context, at int, fault *host.Fault) error {
 // try runs the records [lo, hi) and takes what comes out; a fault means that
 // nothing was taken.
 func (w *walk) try(ctx context.Context, lo, hi int) (*host.Fault, error) {
+	i, err := w.guests.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// An instance is held over chunks, a worker is not: taken in this order, who
+	// has a worker waits for nobody.
 	select {
 	case w.workers <- struct{}{}:
 		defer func() { <-w.workers }()
 	case <-ctx.Done():
 		return nil, ctx.Err()
-	}
-	i, err := w.guests.get(ctx)
-	if err != nil {
-		return nil, err
 	}
 	b := w.batch
 	b.Records, b.Tails = w.records[lo:hi], w.tails[lo:hi]
