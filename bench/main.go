@@ -27,6 +27,8 @@ type options struct {
 	runs      int
 	seconds   time.Duration
 	bulkBytes int64
+	backlog   int64
+	scripts   string
 }
 
 func main() {
@@ -35,10 +37,12 @@ func main() {
 	flag.StringVar(&o.peer, "peer", "", "shell command that starts the peer in its default settings; empty: none")
 	flag.StringVar(&o.peerSync, "peer-synced", "", "the same with a sync before every acknowledgement")
 	flag.StringVar(&o.dir, "dir", "", "where data goes (default: a temporary directory)")
-	flag.StringVar(&o.only, "only", "ack,e2e,bulk,start,transform", "which measurements")
+	flag.StringVar(&o.only, "only", "ack,e2e,bulk,start,transform", "which measurements; drain, through and sync are parts of transform")
 	flag.IntVar(&o.runs, "runs", 3, "how often each is repeated, sides in turn")
 	flag.DurationVar(&o.seconds, "time", 10*time.Second, "length of one latency run")
 	flag.Int64Var(&o.bulkBytes, "bulk-bytes", 4<<30, "volume of one bulk run")
+	flag.Int64Var(&o.backlog, "backlog", 2_000_000, "records that a script drains")
+	flag.StringVar(&o.scripts, "scripts", "", "which scripts, comma separated; empty: all")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -136,7 +140,7 @@ func measure(ctx context.Context, o options, s *side, t *table, run int) error {
 			return err
 		}
 	}
-	if o.wants("transform") && s.admin != "" {
+	if s.admin != "" {
 		return measureTransforms(ctx, o, s, t, run)
 	}
 	return nil
