@@ -149,15 +149,22 @@ func (l *fakeLog) Start(ask produce.Ask) Pending {
 	return p
 }
 
+// refuseWith fails further produces by f.
+func (l *fakeLog) refuseWith(f func(produce.Ask) error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.refuse = f
+}
+
 func (l *fakeLog) append(ask produce.Ask) produce.Result {
 	refused := produce.Result{Base: model.NoOffset, AppendTime: -1, LogStart: model.NoOffset}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.refuse != nil {
 		if refused.Err = l.refuse(ask); refused.Err != nil {
 			return refused
 		}
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	p := l.partitions[ask.Partition]
 	batch, rest, err := record.Next(ask.Records)
 	switch {

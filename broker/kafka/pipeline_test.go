@@ -138,15 +138,15 @@ func TestProduceRefusals(t *testing.T) {
 	if got := ask(9, produceRequest("a", -1, 0, nil)); got.ErrorCode != 0 {
 		t.Errorf("after all that: %+v", got)
 	}
-	n.log.refuse = func(produce.Ask) error { return produce.ErrUnknownPartition }
+	n.log.refuseWith(func(produce.Ask) error { return produce.ErrUnknownPartition })
 	if got := ask(9, produceRequest("a", -1, 0, []byte("x"))); got.ErrorCode != codeNotLeaderOrFollower {
 		t.Errorf("replica not started yet: %+v", got)
 	}
-	n.log.refuse = func(produce.Ask) error { return context.DeadlineExceeded }
+	n.log.refuseWith(func(produce.Ask) error { return context.DeadlineExceeded })
 	if got := ask(9, produceRequest("a", -1, 0, []byte("x"))); got.ErrorCode != codeRequestTimedOut {
 		t.Errorf("undeclared error: %+v", got)
 	}
-	n.log.refuse = func(produce.Ask) error { return produce.ErrNotLeader }
+	n.log.refuseWith(func(produce.Ask) error { return produce.ErrNotLeader })
 	n.Lead(leadershipOf(topic.PartitionID(0), 5))
 	r := w.ask(byID, 13).(*kmsg.ProduceResponse)
 	if p := r.Topics[0].Partitions[0]; p.ErrorCode != codeNotLeaderOrFollower || p.CurrentLeader.LeaderEpoch != 5 || len(r.Brokers) != 1 {
