@@ -98,7 +98,7 @@ func TestLeadIsRepeated(t *testing.T) {
 				for range c.more {
 					<-r.log.proposed
 				}
-				time.Sleep(time.Second) // of the bubble: a proposeLead that goes on deadlocks it
+				<-time.After(time.Second) // of the bubble: a proposeLead that goes on deadlocks it
 			})
 		})
 	}
