@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -197,7 +198,12 @@ func (r *replicas) remove(h *core.Handle) error {
 		return err
 	}
 	r.produce.Forget(h)
-	return partition.Destroy(r.fs, r.partitionDir(h.ID))
+	dir := r.partitionDir(h.ID)
+	if err := partition.Destroy(r.fs, dir); err != nil {
+		return err
+	}
+	_ = r.fs.Remove(filepath.Dir(dir)) // the topic's, unless it has more partitions here
+	return nil
 }
 
 // setAsideStrangers moves directories that no topic owns out of the way, and
@@ -238,14 +244,14 @@ func (r *replicas) removeStrangeLogs() error {
 			owned[p.Shard] = holds(p.Replicas, r.node)
 		}
 	}
-	for _, shard := range r.raft.Logs() {
-		if owned[shard] {
-			continue
-		}
+	strangers := slices.DeleteFunc(r.raft.Logs(), func(shard model.ShardID) bool { return owned[shard] })
+	for _, shard := range strangers {
 		if err := r.raft.Remove(shard); err != nil {
 			return err
 		}
-		r.log.Warn("raft log of no topic removed", "shard", shard)
+	}
+	if len(strangers) > 0 {
+		r.log.Warn("raft logs of no topic removed", "shards", strangers)
 	}
 	return nil
 }
