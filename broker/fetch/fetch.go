@@ -33,6 +33,8 @@ type PartitionAsk struct {
 	BytesMax int
 	// CurrentEpoch is the leader epoch that the asker knows, or NoEpoch.
 	CurrentEpoch model.LeaderEpoch
+	// Into, if not nil, lends its capacity to the answer's Records.
+	Into []byte
 }
 
 // Ask is a fetch over any number of partitions.
@@ -190,7 +192,7 @@ func (f *fetching) load() {
 			a.Release()
 			continue
 		}
-		out.Records, out.Err = a.Load(nil)
+		out.Records, out.Err = a.Load(f.ask.Partitions[f.index[i]].Into[:0])
 		out.Aborted = a.Aborted // exact only now
 		if out.Err != nil {
 			out.Err = translate(out.Err)

@@ -143,6 +143,9 @@ func (p *Partition) abortedBetween(from, to model.Offset) []AbortedTxn {
 func (a *ReadAnswer) Load(dst []byte) ([]byte, error) {
 	defer a.Release()
 	start, next := len(dst), a.ask.From
+	if len(a.cached) > 0 {
+		dst = slices.Grow(dst, a.Bytes)
+	}
 	for i := range a.cached {
 		c := &a.cached[i]
 		dst = append(append(dst, c.header[:]...), c.rest...)
