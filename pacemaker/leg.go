@@ -29,7 +29,8 @@ type leg struct {
 	decided bool
 	failed  []model.Offset // ascending
 
-	pos model.Offset // taken by all targets, but for empty ends not yet told them
+	buffers buffers
+	pos     model.Offset // taken by all targets, but for empty ends not yet told them
 }
 
 // nextLeg says what the children have to be given next. A nil leg says that
@@ -136,6 +137,7 @@ func (l *leg) run(ctx context.Context, spec *Spec) error {
 	defer cancel()
 	defer stop()
 
+	l.buffers = make(buffers, buffersKept)
 	ranges, pieces := make(chan span, stageDepth), make(chan piece, stageDepth)
 	first := l.takeFirst()
 	stages.Go(func() {

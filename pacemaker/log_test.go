@@ -183,7 +183,8 @@ func (m *memLog) read(ask fetch.PartitionAsk) (fetch.PartitionAnswer, <-chan str
 	if p == nil {
 		return fetch.PartitionAnswer{Err: fetch.ErrUnknownPartition}, nil
 	}
-	a := fetch.PartitionAnswer{HighWatermark: p.end, LSO: p.end, LogStart: p.start, Aborted: p.aborted}
+	clear(ask.Into[:cap(ask.Into)]) // who still reads what lay there shall fail
+	a := fetch.PartitionAnswer{HighWatermark: p.end, LSO: p.end, LogStart: p.start, Aborted: p.aborted, Records: ask.Into[:0]}
 	if ask.From < p.start || ask.From > p.end {
 		a.Err = fetch.ErrOffsetOutOfRange
 		return a, nil

@@ -35,6 +35,38 @@ type span struct {
 	first    int64  // ms, timestamp of the first batch; -1 for none
 	gap      int64  // offsets that the parent trimmed: the whole span
 	err      error  // the end of reading; nothing else is set
+	buffer   []byte // that records lie in, for free
+}
+
+// buffers are lent to ranges from the read until they are transformed. A leg has
+// few on their way, and fresh memory for each costs as much as the guest.
+type buffers chan []byte
+
+// buffersKept is how many free ones a leg keeps: it has no more on their way.
+const buffersKept = stageDepth + 2
+
+// bufferBytesMax bounds what is kept: one huge batch must not pin its size.
+const bufferBytesMax = 4 * readBytesMax
+
+// get gives a free buffer, or nil.
+func (b buffers) get() []byte {
+	select {
+	case free := <-b:
+		return free
+	default:
+		return nil
+	}
+}
+
+// put frees a buffer. Nothing may refer to it any more.
+func (b buffers) put(buffer []byte) {
+	if cap(buffer) == 0 || cap(buffer) > bufferBytesMax {
+		return
+	}
+	select {
+	case b <- buffer:
+	default:
+	}
 }
 
 // read gives ranges in order, from l.from to l.until, until ctx ends. An error
@@ -101,7 +133,7 @@ func (s *seat) leave() {
 func (l *leg) readOne(ctx context.Context, pos model.Offset, bytesMax int) span {
 	answer := l.f.o.Reader.Fetch(ctx, fetch.Ask{
 		Partitions: []fetch.PartitionAsk{{
-			Partition: l.f.key.Parent, From: pos, BytesMax: bytesMax, CurrentEpoch: model.NoEpoch,
+			Partition: l.f.key.Parent, From: pos, BytesMax: bytesMax, CurrentEpoch: model.NoEpoch, Into: l.buffers.get(),
 		}},
 		BytesMin: 1, BytesMax: bytesMax, WaitMax: readWaitMax, Committed: true,
 	})[0]
@@ -118,6 +150,7 @@ func (l *leg) readOne(ctx context.Context, pos model.Offset, bytesMax int) span 
 	if err != nil {
 		return span{err: fmt.Errorf("read the parent from %d: %w", pos, err)}
 	}
+	s.buffer = answer.Records
 	return s
 }
 

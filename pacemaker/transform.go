@@ -44,6 +44,9 @@ type piece struct {
 func (l *leg) transformAll(ctx context.Context, in <-chan span, out chan<- piece) {
 	for s := range in {
 		pieces, err := l.transform(ctx, s)
+		if err == nil { // else a guest may still be reading it
+			l.buffers.put(s.buffer)
+		}
 		if err != nil {
 			pieces = append(pieces, piece{err: err})
 		}
