@@ -52,7 +52,10 @@ func main() {
 	}
 }
 
-const partitions = 16
+const (
+	partitions = 16
+	valueBytes = 1024
+)
 
 func run(ctx context.Context, o options) error {
 	if o.dir == "" {
@@ -170,17 +173,10 @@ func measureAcks(ctx context.Context, o options, s *side, t *table, run int) err
 }
 
 // dueValue carries a record's due time in its first eight bytes.
-func dueValue(rate int, size int) func(i int) []byte {
-	var begin time.Time
-	return func(i int) []byte {
-		if i == 0 {
-			begin = time.Now()
-		}
-		v := make([]byte, size)
-		due := begin.Add(time.Duration(float64(i) / float64(rate) * float64(time.Second)))
-		binary.LittleEndian.PutUint64(v, uint64(due.UnixNano()))
-		return v
-	}
+func dueValue(_ int, due time.Time) []byte {
+	v := make([]byte, valueBytes)
+	binary.LittleEndian.PutUint64(v, uint64(due.UnixNano()))
+	return v
 }
 
 func dueOf(r *kgo.Record) (time.Time, bool) {
@@ -195,7 +191,7 @@ func measureEndToEnd(ctx context.Context, o options, s *side, t *table, run int)
 	if err := load.CreateTopic(ctx, s.brokers, topic, 4); err != nil {
 		return err
 	}
-	q, err := load.EndToEnd(ctx, s.brokers, topic, topic, 4, 1000, o.seconds, dueValue(1000, 1024), dueOf)
+	q, err := load.EndToEnd(ctx, s.brokers, topic, topic, 4, 1000, o.seconds, dueValue, dueOf)
 	if err != nil {
 		return err
 	}

@@ -120,16 +120,9 @@ func appendMasked(dst []byte, i int64) []byte {
 	return append(dst[:at+n], dst[at+len(whole):]...)
 }
 
-// dueOrder gives orders of a latency run that carry their due time.
-func dueOrder(rate int) func(i int) []byte {
-	var begin time.Time
-	return func(i int) []byte {
-		if i == 0 {
-			begin = time.Now()
-		}
-		due := begin.Add(time.Duration(float64(i) / float64(rate) * float64(time.Second)))
-		return appendOrder(make([]byte, 0, orderBytes+64), int64(i), due.UnixMicro(), emailOf(int64(i)))
-	}
+// dueOrder is an order of a latency run: it carries its due time.
+func dueOrder(i int, due time.Time) []byte {
+	return appendOrder(make([]byte, 0, orderBytes+64), int64(i), due.UnixMicro(), emailOf(int64(i)))
 }
 
 // dueOfOrder reads an order's due time; none in what only primes a topic.

@@ -193,7 +193,7 @@ func measureThrough(ctx context.Context, o options, s *side, t *table, run int) 
 	topics := []string{parent}
 	one := func(row, out string) error {
 		before := s.usage()
-		q, err := load.EndToEnd(ctx, s.brokers, parent, out, jobPartitions, rate, o.seconds, dueOrder(rate), dueOfOrder)
+		q, err := load.EndToEnd(ctx, s.brokers, parent, out, jobPartitions, rate, o.seconds, dueOrder, dueOfOrder)
 		if err != nil {
 			return err
 		}
@@ -265,7 +265,7 @@ func measureSync(ctx context.Context, o options, s *side, t *table, run int) err
 const syncBulkShare = 8
 
 func syncRows(ctx context.Context, o options, s *side, t *table, what, topic string) error {
-	value := func(i int) []byte { return order(int64(i)) }
+	value := func(i int, _ time.Time) []byte { return order(int64(i)) }
 	load.AckLatency(ctx, s.brokers, topic, partitions, 2000, orderBytes, time.Second, value) // warm
 	before := s.usage()
 	a := load.AckLatency(ctx, s.brokers, topic, partitions, 2000, orderBytes, o.seconds, value)

@@ -83,7 +83,8 @@ type Acks struct {
 
 // AckLatency produces rate records/s of size bytes for the given time, one record
 // per batch, round-robin over partitions, and measures from due to acknowledged.
-func AckLatency(ctx context.Context, brokers, topic string, partitions int32, rate, size int, took time.Duration, value func(i int) []byte) Acks {
+// value may be nil: random bytes.
+func AckLatency(ctx context.Context, brokers, topic string, partitions int32, rate, size int, took time.Duration, value func(i int, due time.Time) []byte) Acks {
 	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0),
 		kgo.ProducerBatchMaxBytes(int32(size+1024)), kgo.ProducerBatchCompression(kgo.NoCompression()),
@@ -94,7 +95,7 @@ func AckLatency(ctx context.Context, brokers, topic string, partitions int32, ra
 	defer cl.Close()
 	if value == nil {
 		vs := values(size)
-		value = func(i int) []byte { return vs[i%len(vs)] }
+		value = func(i int, _ time.Time) []byte { return vs[i%len(vs)] }
 	}
 	n := int(float64(rate) * took.Seconds())
 	lat := make([]time.Duration, n)
@@ -105,7 +106,7 @@ func AckLatency(ctx context.Context, brokers, topic string, partitions int32, ra
 	for i := range n {
 		due := begin.Add(time.Duration(float64(i) / float64(rate) * float64(time.Second)))
 		sleepUntil(due)
-		r := &kgo.Record{Topic: topic, Partition: int32(i) % partitions, Value: value(i)}
+		r := &kgo.Record{Topic: topic, Partition: int32(i) % partitions, Value: value(i, due)}
 		cl.Produce(ctx, r, func(_ *kgo.Record, err error) {
 			lat[i] = time.Since(due)
 			if err != nil {
@@ -142,7 +143,7 @@ func sleepUntil(t time.Time) {
 // EndToEnd produces at rate into in and measures until the record is consumed
 // from out (in itself, or a child topic of a script). Records carry their due
 // time; match tells which produced values come out.
-func EndToEnd(ctx context.Context, brokers, in, out string, partitions int32, rate int, took time.Duration, value func(i int) []byte, due func(r *kgo.Record) (time.Time, bool)) (Quantiles, error) {
+func EndToEnd(ctx context.Context, brokers, in, out string, partitions int32, rate int, took time.Duration, value func(i int, due time.Time) []byte, due func(r *kgo.Record) (time.Time, bool)) (Quantiles, error) {
 	consumer, err := kgo.NewClient(kgo.SeedBrokers(brokers), kgo.ConsumeTopics(out),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtEnd()), kgo.FetchMaxWait(500*time.Millisecond), kgo.FetchMinBytes(1))
 	if err != nil {
