@@ -193,37 +193,44 @@ func (n *Node) KillAlone() {
 	<-n.done
 }
 
-// SidecarPid finds the sidecar that the broker started; 0: there is none.
-func (n *Node) SidecarPid() int {
+// SidecarPid finds the sidecar that the broker started; ok is false while there
+// is none. It is told by its arguments: it executes itself anew, so that its
+// name is the kernel's choice.
+func (n *Node) SidecarPid() (pid int, ok bool) {
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat") // a constant pattern
 	for _, path := range stats {
-		b, err := os.ReadFile(path)
+		stat, err := os.ReadFile(path)
 		if err != nil {
 			continue // it has ended
 		}
-		// PID (NAME) STATE PPID ...; the kernel cuts names at 15 bytes.
-		open, end := strings.IndexByte(string(b), '('), strings.LastIndexByte(string(b), ')')
-		fields := strings.Fields(string(b[end+1:]))
-		if string(b[open+1:end]) != "millrace-sideca" || fields[0] == "Z" || fields[1] != strconv.Itoa(n.Pid()) {
+		// PID (NAME) STATE PPID ...
+		fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+		if len(fields) < 2 || fields[0] == "Z" || fields[1] != strconv.Itoa(n.Pid()) {
 			continue
 		}
-		if pid, err := strconv.Atoi(strings.TrimSpace(string(b[:open]))); err == nil {
-			return pid
+		args, err := os.ReadFile(filepath.Join(filepath.Dir(path), "cmdline"))
+		if err != nil || !strings.HasPrefix(filepath.Base(strings.SplitN(string(args), "\x00", 2)[0]), "millrace-sidecar") {
+			continue
+		}
+		if pid, err = strconv.Atoi(filepath.Base(filepath.Dir(path))); err == nil && pid > 1 {
+			return pid, true
 		}
 	}
-	return 0
+	return 0, false
 }
 
-// KillSidecar ends the broker's sidecar with SIGKILL; it may have none just now.
-func (n *Node) KillSidecar() error {
-	pid := n.SidecarPid()
-	if pid == 0 {
-		return nil
+// SignalSidecar sends s to the broker's sidecar; ok is false when it has none
+// just now.
+func (n *Node) SignalSidecar(s syscall.Signal) (ok bool, err error) {
+	pid, ok := n.SidecarPid()
+	if !ok {
+		return false, nil // never to pid 0, which is the caller's own group
 	}
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-		return fmt.Errorf("kill sidecar %d: %w", pid, err)
+	err = syscall.Kill(pid, s)
+	if errors.Is(err, syscall.ESRCH) {
+		return false, nil
 	}
-	return nil
+	return err == nil, err
 }
 
 // Stop ends the broker with SIGTERM and waits; it must leave cleanly.

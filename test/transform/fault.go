@@ -1,7 +1,6 @@
 package transform
 
 import (
-	"fmt"
 	"syscall"
 	"time"
 )
@@ -27,7 +26,11 @@ func (f Fault) String() string {
 func (w *World) strike(f Fault) error {
 	switch f {
 	case KillSidecar:
-		return w.Node.KillSidecar()
+		killed, err := w.Node.SignalSidecar(syscall.SIGKILL)
+		if killed {
+			w.sidecars.Add(1)
+		}
+		return err
 	case KillBroker:
 		w.Node.KillAlone()
 		return w.Node.TryRestart()
@@ -90,18 +93,6 @@ func (w *World) back(s *script) int64 {
 	return 0
 }
 
-// Trouble is a rough measure of how many faults there were.
-func (w *World) Trouble() string {
-	n := 0
-	for _, s := range w.scripts {
-		n += len(s.versions)
-	}
-	return fmt.Sprintf("%d versions of %d scripts", n, len(w.scripts))
-}
-
-// term ends the broker by the book.
-func (w *World) term() error {
-	w.Node.Signal(syscall.SIGTERM)
-	<-w.Node.Done()
-	return w.Node.TryRestart()
-}
+// SidecarsKilled tells how many sidecars were there to be killed alone: a loop
+// that found none has not tried it.
+func (w *World) SidecarsKilled() int { return int(w.sidecars.Load()) }

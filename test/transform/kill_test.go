@@ -27,6 +27,7 @@ func TestKillUnderLoad(t *testing.T) {
 	for range rounds {
 		w.Round()
 	}
+	t.Logf("%d sidecars were killed alone", w.SidecarsKilled())
 	w.Quiet()
 	w.Settle()
 	w.Judge()

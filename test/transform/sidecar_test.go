@@ -34,14 +34,16 @@ func TestSidecarKilled(t *testing.T) {
 	stop := r.plainAcks("plain")
 	soonest, n := time.Hour, 100
 	for range 3 {
-		before := r.Node.SidecarPid()
-		r.must("kill the sidecar", r.Node.KillSidecar())
+		before, _ := r.Node.SidecarPid()
+		if killed, err := r.Node.SignalSidecar(syscall.SIGKILL); err != nil || !killed {
+			t.Fatalf("kill the sidecar: %v, %v", killed, err)
+		}
 		begun := time.Now()
 		r.write("in", n, n+100)
 		n += 100
 		r.took("copy", n)
 		soonest = min(soonest, time.Since(begun))
-		if now := r.Node.SidecarPid(); now == before || now == 0 {
+		if now, ok := r.Node.SidecarPid(); now == before || !ok {
 			t.Errorf("sidecar %d was killed, now there is %d", before, now)
 		}
 	}
@@ -61,8 +63,8 @@ func TestSidecarKilled(t *testing.T) {
 // TestBrokerKilledLeavesNoSidecar kills the broker alone: its child must end.
 func TestBrokerKilledLeavesNoSidecar(t *testing.T) {
 	r := newRig(t, node.Options{Sidecar: true})
-	pid := r.Node.SidecarPid()
-	if pid == 0 {
+	pid, ok := r.Node.SidecarPid()
+	if !ok {
 		t.Fatal("there is no sidecar")
 	}
 	r.Node.KillAlone()
@@ -126,14 +128,9 @@ func TestSidecarStopped(t *testing.T) {
 	r.put("copy", "go", passing)
 	r.write("in", 0, 100)
 	r.took("copy", 100)
-	pid := r.Node.SidecarPid()
-	if pid <= 0 { // 0 would stop this test's own group
-		t.Fatal("there is no sidecar")
+	if stopped, err := r.Node.SignalSidecar(syscall.SIGSTOP); err != nil || !stopped {
+		t.Fatalf("stop the sidecar: %v, %v", stopped, err)
 	}
-	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGCONT) }) // it may have ended
 	stop := r.plainAcks("plain")
 	r.write("in", 100, 200)
 	child := r.Node.Client(kgo.ConsumeTopics("in.copy"))
@@ -143,8 +140,8 @@ func TestSidecarStopped(t *testing.T) {
 	if _, worst := stop(); worst > calm {
 		t.Errorf("an ack of a topic without scripts took %s", worst)
 	}
-	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
-		t.Logf("the broker did not wait for it: %v", err)
+	if _, err := r.Node.SignalSidecar(syscall.SIGCONT); err != nil { // the broker may have replaced it
+		t.Error(err)
 	}
 	r.took("copy", 200)
 	if got := r.all("in.copy"); len(got) != 200 {

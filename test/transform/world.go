@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -40,6 +41,8 @@ type World struct {
 	rand    *rand.Rand
 	writing sync.WaitGroup
 	stop    context.CancelFunc
+
+	sidecars atomic.Int32 // killed alone
 }
 
 // version is a script as it was deployed, with what began with it.
