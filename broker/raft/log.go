@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 
 	"github.com/lni/dragonboat/v4/logger"
 )
@@ -37,9 +38,15 @@ func (l lineLogger) Panicf(format string, args ...any) {
 }
 
 // UseLogger routes dragonboat's process-wide logging into log. It takes effect
-// once per process; without it dragonboat writes to stderr in its own format.
+// once per process, the first time; without it dragonboat writes to stderr in its
+// own format.
 func UseLogger(log *slog.Logger) {
-	logger.SetLoggerFactory(func(pkg string) logger.ILogger {
-		return lineLogger{log: log.With("package", pkg)}
+	useLogger.Do(func() {
+		logger.SetLoggerFactory(func(pkg string) logger.ILogger {
+			return lineLogger{log: log.With("package", pkg)}
+		})
 	})
 }
+
+// useLogger: the library panics when it is given a second one.
+var useLogger sync.Once

@@ -67,11 +67,7 @@ func Run(ctx context.Context, n config.Node, version string, out io.Writer) erro
 	if err != nil {
 		return err
 	}
-	s := &Server{
-		n: n, version: version, log: newLogger(n), lock: lock, began: time.Now(),
-		listeners: map[string]net.Listener{}, fatal: make(chan error, 1),
-	}
-	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s := newServer(n, version, newLogger(n), lock)
 	for _, w := range n.Warnings {
 		s.log.Warn(w)
 	}
@@ -87,6 +83,15 @@ func Run(ctx context.Context, n config.Node, version string, out io.Writer) erro
 		return err // the disk is not to be trusted: nothing is flushed any more
 	}
 	return errors.Join(err, s.stop())
+}
+
+func newServer(n config.Node, version string, log *slog.Logger, lock *os.File) *Server {
+	s := &Server{
+		n: n, version: version, log: log, lock: lock, began: time.Now(),
+		listeners: map[string]net.Listener{}, fatal: make(chan error, 1),
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
 }
 
 // errFatal marks what leaves no room for a clean end.
@@ -130,9 +135,7 @@ func (s *Server) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, step := range []func(context.Context, identity) error{
-		s.listen, s.startStorage, s.startController, s.startReplicas, s.startFronts, s.startScripts,
-	} {
+	for _, step := range s.steps() {
 		if err := step(ctx, id); err != nil {
 			return err
 		}
@@ -140,6 +143,13 @@ func (s *Server) start(ctx context.Context) error {
 	s.node.waitFor("")
 	s.log.Info("ready", "node", s.n.ID, "kafka", s.address("kafka"), "admin", s.address("admin"), "took", time.Since(s.began))
 	return nil
+}
+
+// steps are what a start consists of, in order.
+func (s *Server) steps() []func(context.Context, identity) error {
+	return []func(context.Context, identity) error{
+		s.listen, s.startStorage, s.startController, s.startReplicas, s.startFronts, s.startScripts,
+	}
 }
 
 // listen opens every listener first: a taken port ends the start before
