@@ -206,7 +206,7 @@ func (s *Server) startStorage(context.Context, identity) error {
 	if a := s.n.AdvertiseRPC; a != (config.Address{}) {
 		advertise = a.String()
 	}
-	raft.UseLogger(s.log)
+	raft.UseLogger(s.log, s.die)
 	s.raft, err = raft.Open(raft.Options{
 		Dir: s.path("raft"), Node: s.n.ID, Listen: rpc, Advertise: advertise, Log: s.log,
 		MemoryBytes: memory * int64(s.n.JournalPercent) / 100,

@@ -2,7 +2,6 @@ package process
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -115,41 +114,100 @@ func anyBetween(ts []time.Time, from, to time.Time) bool {
 	return false
 }
 
-// TestSyncFails makes every sync fail: no write is acknowledged any more, and
-// the process ends within a second.
+// syncCases are the files whose syncs may fail, each in its own way noticed.
+var syncCases = []struct {
+	name string
+	// paths are the files, below the data directory; none: all.
+	paths func(t *testing.T, dir string) []string
+	// acked: a write may be acknowledged, since it is in the Raft log already.
+	acked bool
+	// records of 64 KiB are written until the process ends.
+	records int
+}{
+	{name: "everything", records: 1},
+	{name: "segments", paths: segmentFiles, acked: true, records: 1},
+	{name: "log tables", paths: tableFiles, acked: true, records: 600},
+}
+
+func segmentFiles(t *testing.T, dir string) []string {
+	paths, err := filepath.Glob(filepath.Join(dir, "topics", "*", "*", "*.log"))
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no segments in %s: %v", dir, err)
+	}
+	return paths
+}
+
+// tableFiles are the names that the Raft log's next tables will have.
+func tableFiles(t *testing.T, dir string) (paths []string) {
+	var db string
+	err := filepath.WalkDir(filepath.Join(dir, "raft"), func(path string, d os.DirEntry, err error) error {
+		if strings.HasPrefix(d.Name(), "MANIFEST-") {
+			db = filepath.Dir(path)
+		}
+		return err
+	})
+	if err != nil || db == "" {
+		t.Fatalf("no log database in %s: %v", dir, err)
+	}
+	for i := range 100 {
+		paths = append(paths, filepath.Join(db, fmt.Sprintf("%06d.sst", i)))
+	}
+	return paths
+}
+
+// TestSyncFails makes syncs fail: no write that needed them is acknowledged any
+// more, the process ends within a second and says why, and what was
+// acknowledged is there after a restart.
 func TestSyncFails(t *testing.T) {
-	n := node.Start(t, node.Options{})
-	first := n.Client(kgo.AllowAutoTopicCreation())
-	if err := first.ProduceSync(t.Context(), &kgo.Record{Topic: "eio", Value: []byte("before")}).FirstErr(); err != nil {
-		t.Fatal(err)
+	for _, c := range syncCases {
+		t.Run(c.name, func(t *testing.T) {
+			n := node.Start(t, node.Options{Args: []string{"--memory", "128M"}})
+			makeTopic(t, n, "eio", 1)
+			cl := plain(n)
+			if err := cl.ProduceSync(within(t, 10*time.Second), &kgo.Record{Topic: "eio", Value: []byte("before")}).FirstErr(); err != nil {
+				t.Fatal(err)
+			}
+			args := []string{"-o", "/dev/null", "-e", "trace=" + syncCalls, "-e", "inject=" + syncCalls + ":error=EIO"}
+			if c.paths != nil {
+				for _, p := range c.paths(t, n.O.Dir) {
+					args = append(args, "-P", p)
+				}
+			}
+			strace(t, n.Pid(), args...)
+			acked := writeUntilEnd(t, n, cl, c.records)
+			if acked > 0 && !c.acked {
+				t.Error("a write was acknowledged though its sync failed")
+			}
+			if text := said(t, n); !strings.Contains(text, "storage failed, the node stops") || !strings.Contains(text, "input/output error") {
+				t.Errorf("the broker did not say why it ends:\n%s", text[max(0, len(text)-2000):])
+			}
+			n.Kill()
+			n.Restart()
+			read, err := readPartition(t, n, "eio", 0, 0)
+			if err != nil || len(read) < 1+acked || string(read[0].Value) != "before" {
+				t.Errorf("%d records read, %d were acknowledged: %v", len(read), 1+acked, err)
+			}
+		})
 	}
-	cl := n.Client(kgo.ProducerLinger(0), kgo.RecordRetries(1), kgo.DisableIdempotentWrite(), kgo.RecordDeliveryTimeout(5*time.Second))
-	if err := cl.ProduceSync(t.Context(), &kgo.Record{Topic: "eio", Value: []byte("before")}).FirstErr(); err != nil {
-		t.Fatal(err)
-	}
-	strace(t, n.Pid(), "-o", "/dev/null", "-e", "trace="+syncCalls, "-e", "inject="+syncCalls+":error=EIO")
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-	defer cancel()
+}
+
+// writeUntilEnd writes records of 64 KiB, one by one, and tells how many were
+// acknowledged. The process must end within a second of the last one.
+func writeUntilEnd(t *testing.T, n *node.Node, cl *kgo.Client, records int) (acked int) {
+	t.Helper()
 	began := time.Now()
-	err := cl.ProduceSync(ctx, &kgo.Record{Topic: "eio", Value: []byte("after")}).FirstErr()
-	if err == nil {
-		t.Error("a write was acknowledged though its sync failed")
+	for i := 0; i < records && !ended(n); i++ {
+		began = time.Now()
+		err := cl.ProduceSync(within(t, 5*time.Second), &kgo.Record{Topic: "eio", Value: make([]byte, 64<<10)}).FirstErr()
+		if err == nil {
+			acked++
+		}
 	}
 	select {
 	case <-n.Done():
-		t.Logf("ended %v after the write: %v", time.Since(began), n.Status())
+		t.Logf("ended %v after the last write, %d acknowledged: %v", time.Since(began), acked, n.Status())
 	case <-time.After(time.Until(began.Add(time.Second))):
 		t.Error("the process still runs a second after its sync failed")
 	}
-	n.Kill()
-	// What was acknowledged before is there after a restart.
-	n.Restart()
-	reader := n.Client(kgo.ConsumeTopics("eio"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
-	fs := reader.PollFetches(t.Context())
-	if err := fs.Err(); err != nil {
-		t.Fatal(err)
-	}
-	if rs := fs.Records(); len(rs) == 0 || string(rs[0].Value) != "before" {
-		t.Errorf("read %v, want the acknowledged record first", fmt.Sprint(rs))
-	}
+	return acked
 }
