@@ -47,7 +47,7 @@ fetch_sources() {
 
 # The library changes rarely and takes longest: it is one object, kept apart.
 build_library() {
-	library=$(digest quickjs_unit.c engine.h sources/Cargo.lock)
+	library=$(digest quickjs_unit.c json_print.c engine.h sources/Cargo.lock)
 	if up_to_date "$out/library.o" "$library"; then
 		return
 	fi
@@ -77,7 +77,7 @@ check_tools
 mkdir -p "$out"
 target=$out/millrace-js.wasm
 own="frame.c record.c result.c host.c engine.c"
-want=$(digest $own engine.h quickjs_unit.c prelude.js ../headers.js build.sh sources/Cargo.lock)
+want=$(digest $own engine.h quickjs_unit.c json_print.c prelude.js ../headers.js build.sh sources/Cargo.lock)
 if up_to_date "$target" "$want"; then
 	exit 0
 fi

@@ -133,10 +133,11 @@ int bytes_span(JSContext *ctx, JSValueConst v, Span *span);
 JSValue span_text(JSContext *ctx, Span span);
 
 // result.c
-// Piece is a value on its way out; `text` is freed by piece_free.
+// Piece is a value on its way out; `text`, or what unit_json printed, is freed by piece_free.
 typedef struct {
     Span span;
     const char *text;
+    bool printed;
 } Piece;
 int piece_of(JSContext *ctx, JSValueConst v, Piece *piece, const char *what);
 void piece_free(JSContext *ctx, Piece *piece);
@@ -152,6 +153,8 @@ void host_random_begin(void);
 
 // quickjs_unit.c
 int unit_ref_count(JSValueConst object);
+const uint8_t *unit_json(JSContext *ctx, JSValueConst v, size_t *size);
+void unit_json_free(void);
 void unit_stack_limit(JSRuntime *rt, uint32_t address);
 
 #endif

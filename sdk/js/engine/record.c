@@ -102,7 +102,7 @@ static struct {
 static unsigned needle_next;
 
 static int needle_of(JSContext *ctx, JSValueConst v, Piece *piece) {
-    piece->text = NULL;
+    *piece = (Piece){.text = NULL};
     if (JS_VALUE_GET_TAG(v) != JS_TAG_STRING) return piece_of(ctx, v, piece, "what is searched");
     for (unsigned i = 0; i < NEEDLES; i++) {
         if (needles[i].text && JS_VALUE_GET_PTR(needles[i].string) == JS_VALUE_GET_PTR(v)) {

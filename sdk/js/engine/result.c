@@ -16,6 +16,13 @@ static int piece_text(JSContext *ctx, JSValueConst v, Piece *piece) {
 }
 
 static int piece_json(JSContext *ctx, JSValueConst v, Piece *piece, const char *what) {
+    size_t size;
+    const uint8_t *printed = unit_json(ctx, v, &size);
+    if (printed) {
+        piece->printed = true;
+        piece->span = (Span){printed, (int32_t)size};
+        return 0;
+    }
     JSValue json = JS_JSONStringify(ctx, v, JS_UNDEFINED, JS_UNDEFINED);
     if (JS_IsException(json)) return -1;
     int failed = JS_IsUndefined(json) ? -1 : piece_text(ctx, json, piece);
@@ -47,6 +54,7 @@ static int piece_buffer(JSContext *ctx, JSValueConst v, Piece *piece) {
 // again, and frees the piece.
 int piece_of(JSContext *ctx, JSValueConst v, Piece *piece, const char *what) {
     piece->text = NULL;
+    piece->printed = false;
     if (JS_IsNull(v)) {
         piece->span = (Span){NULL, -1};
         return 0;
@@ -67,6 +75,8 @@ int piece_of(JSContext *ctx, JSValueConst v, Piece *piece, const char *what) {
 void piece_free(JSContext *ctx, Piece *piece) {
     if (piece->text) JS_FreeCString(ctx, piece->text);
     piece->text = NULL;
+    if (piece->printed) unit_json_free();
+    piece->printed = false;
 }
 
 // --- headers ---
@@ -282,7 +292,7 @@ static int write_fields(JSContext *ctx, Fields *f) {
     Route route;
     if (route_of(ctx, f, &route)) return -1;
     if (JS_IsUndefined(f->key) && JS_IsUndefined(f->value) && JS_IsUndefined(f->headers)) return write_pass(ctx, route);
-    Piece key = {record_key(engine.fixed), NULL}, value = {record_value(engine.fixed), NULL};
+    Piece key = {record_key(engine.fixed), NULL, false}, value = {record_value(engine.fixed), NULL, false};
     int failed = (!JS_IsUndefined(f->key) && piece_of(ctx, f->key, &key, "key")) ||
                  (!JS_IsUndefined(f->value) && piece_of(ctx, f->value, &value, "value")) ||
                  write_entry(ctx, route, key.span, value.span, f->headers);

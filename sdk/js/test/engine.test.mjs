@@ -202,3 +202,51 @@ test("a script that takes all memory fails, by name", { skip }, () => {
   assert.throws(() => g.process(encodeInput({ records: [{ value: "" }] })), (e) => e instanceof Failure && e.source === 0 && /memory/.test(e.message));
   assert.equal(decodeOutput(g.process(encodeInput({ records: [{ key: "k", value: "" }] }))).length, 1);
 });
+
+test("JSON of a result is JSON.stringify's", { skip }, () => {
+  const g = load((r) => {
+    const step = (n, of) => (n === 0 ? of : { a: [step(n - 1, of)] });
+    const pad = (n) => "abcdefgh".repeat(n);
+    const odd = [, 1, , 2], longer = [1, 2], shorter = [1, 2, 3], named = [1], deleted = { a: 1, b: 2, c: 3 }, shared = { s: [1] };
+    longer.length = 4;
+    shorter.length = 1;
+    named.x = 1;
+    delete deleted.b;
+    class Point { constructor() { this.x = 1; } get y() { return 2; } }
+    class Shown { toJSON() { return { shown: true }; } }
+    class List extends Array { toJSON() { return "list"; } }
+    const values = [
+      {}, [], { a: undefined }, { a: null, b: true, c: false, d: undefined, e: 1 }, [undefined, null, () => 1, Symbol("s")], { f() {}, g: Symbol("s"), h: 1 },
+      [0, -0, 1, -1, 2147483647, 2147483648, 1e21, 1e-7, 123456789.125, 0.1 + 0.2, 5e-324, 1.7976931348623157e308, NaN, Infinity, -Infinity],
+      [Array.from({ length: 300 }, (_, i) => String.fromCharCode(i)).join("")], Array.from({ length: 300 }, (_, i) => ({ ["k" + String.fromCharCode(i)]: String.fromCharCode(i) })),
+      ["ü", "é".repeat(20), "\u20ac", "\u{1f600}", "\ud800", "\udc00x", "a\ud83d\ude00b\u0001\"\\/", "\u2028\u2029\u007f"],
+      ["abcdefg\"", "abcdefgh\"", "\"bcdefgh", "abc\\defghijk", "abcdefgh\u0007ijklmnop", pad(50) + "ü" + pad(3)], { ["ü"]: 1, ["\u20ac"]: 2, "a\"b": 3, "": 4 },
+      { b: 1, 2: 2, a: 3, 1: 4 }, { 4294967294: 1, a: 2, 3000000000: 3, "-1": 4, "01": 5, "1e3": 6 }, odd, longer, shorter, named, deleted,
+      { a: shared, b: shared }, new Point(), new Shown(), { in: new Shown() }, [new Shown()], List.of(1), new Date(0), new Map([[1, 2]]), new Set([1]),
+      Object.create(null), Object.assign(Object.create(null), { a: 1 }), Object.create({ inherited: 1 }), { toJSON() { return 7; } }, { toJSON: 1, a: 2 },
+      { get a() { return 1; } }, Object.defineProperty({ b: 1 }, "hidden", { value: 1 }), Object.freeze({ a: [1] }), [new String("s"), new Number(1), new Boolean(false)],
+      { [Symbol("s")]: 1, a: 2 }, new Proxy({ a: 1 }, {}), step(20, "end"), step(100, "end"), { rope: pad(200) + r.offset + pad(200) }, new Error("e"), /x/, r.json(),
+      { text: r.text() }, JSON.parse('{"__proto__":1,"a":{"toJSON":null}}'), [[[]], [{}]], { a: "x".repeat(100000) + "\n" },
+    ];
+    const entries = values.map((value) => ({ value, headers: { want: JSON.stringify(value) } }));
+    entries.push({ key: { k: [1] }, value: { v: [2] }, headers: [["want", '{"v":[2]}'], ["h", { deep: { er: "3" } }]] });
+    return entries;
+  });
+  const frame = encodeInput({ records: [{ key: "k", value: '{"amount":12.50,"name":"Zürich \\u00e9 \\ud83d\\ude00","list":[1,2,{"x":null}]}' }] });
+  for (const _ of [1, 2]) { // the text's buffer is used again
+    const entries = decodeOutput(g.process(frame));
+    assert.equal(entries.length, 50);
+    for (const [i, e] of entries.entries()) assert.equal(text(e.value), text(e.headers[0].value), `value ${i}`);
+    assert.equal(text(entries.at(-1).key), '{"k":[1]}');
+    assert.equal(text(entries.at(-1).headers[1].value), '{"deep":{"er":"3"}}');
+  }
+  for (const [fn, message] of [
+    [() => { const o = {}; o.o = [o]; return { value: o }; }, "circular"],
+    [() => ({ value: { a: 10n } }), "BigInt"],
+    [() => ({ value: { get a() { throw new Error("no a"); } } }), "no a"],
+  ]) assert.throws(() => load(fn).process(frame), (e) => e instanceof Failure && e.message.includes(message));
+  for (const proto of ["Object", "Array"]) {
+    const changed = load(`() => { ${proto}.prototype.toJSON = function () { return "changed"; }; return { value: { a: [1] } }; }`);
+    assert.equal(text(decodeOutput(changed.process(frame))[0].value), proto === "Object" ? '"changed"' : '{"a":"changed"}');
+  }
+});
