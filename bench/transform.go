@@ -107,6 +107,7 @@ func measureDrains(ctx context.Context, o options, s *side, t *table, run int) e
 		name := fmt.Sprintf("%s-%d", j.name, run)
 		child := parent + "." + name
 		topics = append(topics, child, child+".dlq")
+		s.settle(ctx)
 		before := s.usage()
 		took, err := s.drain(ctx, o, name, child)
 		if err != nil {
@@ -123,6 +124,22 @@ func measureDrains(ctx context.Context, o options, s *side, t *table, run int) e
 		}
 	}
 	return load.DeleteTopic(ctx, s.brokers, topics...)
+}
+
+// settle waits until the broker has done what the loader left it to do, such as
+// compacting its log: at most settleLimit.
+func (s *side) settle(ctx context.Context) {
+	const look, idle, settleLimit = 500 * time.Millisecond, 0.1, 30 * time.Second
+	quiet := 0
+	for deadline := time.Now().Add(settleLimit); quiet < 2 && time.Now().Before(deadline) && ctx.Err() == nil; {
+		before := s.usage()
+		time.Sleep(look)
+		if s.usage().CPUSeconds-before.CPUSeconds < idle*look.Seconds() {
+			quiet++
+		} else {
+			quiet = 0
+		}
+	}
 }
 
 // drainLimit bounds one drain: 10,000 records/s of the default backlog.
