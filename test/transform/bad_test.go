@@ -12,6 +12,7 @@ import (
 // TestBadScripts runs scripts that do what none should: each meets its stated
 // policy, the broker and its other topics do not notice.
 func TestBadScripts(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, node.Options{Sidecar: true})
 	r.topic("plain")
 	pid := r.Node.Pid()

@@ -14,6 +14,7 @@ const killRounds = 6
 // TestKillUnderLoad plays all scenes at one time, kills broker, sidecar and both
 // at random, and recomputes every child.
 func TestKillUnderLoad(t *testing.T) {
+	t.Parallel()
 	seed := uint64(1)
 	if n, err := strconv.ParseUint(os.Getenv("MILLRACE_SEED"), 10, 64); err == nil {
 		seed = n

@@ -25,6 +25,7 @@ const (
 // TestSidecarKilled kills the sidecar again and again: topics without scripts do
 // not notice, and scripts go on by a new one.
 func TestSidecarKilled(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, node.Options{Sidecar: true})
 	r.topic("in")
 	r.topic("plain")
@@ -62,6 +63,7 @@ func TestSidecarKilled(t *testing.T) {
 
 // TestBrokerKilledLeavesNoSidecar kills the broker alone: its child must end.
 func TestBrokerKilledLeavesNoSidecar(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, node.Options{Sidecar: true})
 	pid, ok := r.Node.SidecarPid()
 	if !ok {
@@ -78,6 +80,7 @@ func TestBrokerKilledLeavesNoSidecar(t *testing.T) {
 // TestSidecarOnItsOwn runs a sidecar that no broker started: it survives the
 // broker's death and serves the next start; and the broker survives its death.
 func TestSidecarOnItsOwn(t *testing.T) {
+	t.Parallel()
 	socket := filepath.Join(t.TempDir(), "s.sock")
 	start := func() *exec.Cmd {
 		cmd := exec.Command(node.Bin(t, "millrace-sidecar"), "serve", "--socket", socket, "--walls=false")
@@ -122,6 +125,7 @@ func TestSidecarOnItsOwn(t *testing.T) {
 // TestSidecarStopped holds the sidecar up with SIGSTOP: nothing but its scripts
 // waits for it.
 func TestSidecarStopped(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, node.Options{Sidecar: true})
 	r.topic("in")
 	r.topic("plain")

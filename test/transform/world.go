@@ -63,8 +63,22 @@ type script struct {
 
 func (s *script) now() *version { return s.versions[len(s.versions)-1] }
 
-// Modules builds the guests of test/scripts.
+var modules struct {
+	once  sync.Once
+	built map[string][]byte
+}
+
+// Modules builds the guests of test/scripts, once a process.
 func Modules(t testing.TB, n *node.Node) map[string][]byte {
+	t.Helper()
+	modules.once.Do(func() { modules.built = build(t, n) })
+	if modules.built == nil {
+		t.Fatal("the guests of test/scripts were not built: see the test that tried")
+	}
+	return modules.built
+}
+
+func build(t testing.TB, n *node.Node) map[string][]byte {
 	t.Helper()
 	_, file, _, _ := runtime.Caller(0)
 	built := map[string][]byte{}
