@@ -1,26 +1,31 @@
 #!/usr/bin/env bash
-# kafka.sh DIR PORT [key=value...]: one combined Kafka node in the foreground.
-# KAFKA_CP is its class path.
+# Apache Kafka as the benchmarks' peer: one KRaft node in the foreground, data in
+# PEER_DIR, Kafka API on 127.0.0.1:PEER_PORT, its controller on the port after it.
+#
+#   kafka.sh [KEY=VALUE...]   settings besides the defaults, as in server.properties
+#
+#   KAFKA_LIBS   a directory with Kafka's jars
+#   KAFKA_HEAP   1g
 set -eu
-dir=$1 port=$2
-shift 2
-mkdir -p "$dir/data"
-cat >"$dir/server.properties" <<P
+: "${PEER_DIR:?}" "${PEER_PORT:?}" "${KAFKA_LIBS:?}"
+cat >"$PEER_DIR/server.properties" <<P
 process.roles=broker,controller
 node.id=1
-controller.quorum.voters=1@127.0.0.1:$((port + 1))
-listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$((port + 1))
-advertised.listeners=PLAINTEXT://127.0.0.1:$port
+controller.quorum.voters=1@127.0.0.1:$((PEER_PORT + 1))
+listeners=PLAINTEXT://127.0.0.1:$PEER_PORT,CONTROLLER://127.0.0.1:$((PEER_PORT + 1))
+advertised.listeners=PLAINTEXT://127.0.0.1:$PEER_PORT
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
-log.dirs=$dir/data
+log.dirs=$PEER_DIR/data
 offsets.topic.replication.factor=1
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
-group.initial.rebalance.delay.ms=0
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
 P
-printf '%s\n' "$@" >>"$dir/server.properties"
-java -Xmx256m -cp "$KAFKA_CP" kafka.tools.StorageTool format -t MillraceBenchKafka000w -c "$dir/server.properties" >"$dir/format.log" 2>&1
-exec java -Xms1g -Xmx1g -server -XX:+UseG1GC -XX:MaxGCPauseMillis=20 -XX:InitiatingHeapOccupancyPercent=35 \
-  -Djava.awt.headless=true -cp "$KAFKA_CP" kafka.Kafka "$dir/server.properties" >"$dir/server.log" 2>&1
+printf '%s\n' "$@" >>"$PEER_DIR/server.properties"
+java -Xmx256m -cp "$KAFKA_LIBS/*" kafka.tools.StorageTool format -t MillraceBenchPeer00000 -c "$PEER_DIR/server.properties" >"$PEER_DIR/format.log" 2>&1
+exec java "-Xms${KAFKA_HEAP:-1g}" "-Xmx${KAFKA_HEAP:-1g}" -server -XX:+UseG1GC -XX:MaxGCPauseMillis=20 \
+  -XX:InitiatingHeapOccupancyPercent=35 -Djava.awt.headless=true -cp "$KAFKA_LIBS/*" kafka.Kafka "$PEER_DIR/server.properties" \
+  >"$PEER_DIR/server.log" 2>&1

@@ -307,6 +307,19 @@ func syncRows(ctx context.Context, o options, s *side, t *table, what, topic str
 	return nil
 }
 
+// syncSettings lift a sync script's budget to its limit: what is measured is how
+// long a write takes, and one that is late on a busy machine must not end the run.
+const syncSettings = "\nsync: { budget: 1s }\n"
+
+func appendTo(file, text string) error {
+	f, err := os.OpenFile(file, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
+}
+
 // deploy generates a project for the script, as a user would, and deploys it.
 func (s *side) deploy(ctx context.Context, o options, j job, name, input, mode string) error {
 	text, err := scripts.ReadFile("scripts/" + j.file)
@@ -325,6 +338,11 @@ func (s *side) deploy(ctx context.Context, o options, j job, name, input, mode s
 	}
 	if err := os.WriteFile(filepath.Join(project, j.main()), text, 0o644); err != nil {
 		return err
+	}
+	if mode == "sync" {
+		if err := appendTo(filepath.Join(project, "transform.yaml"), syncSettings); err != nil {
+			return err
+		}
 	}
 	_, err = s.cli(ctx, o, project, "wasm", "deploy", "--name="+name, j.main(), "--input", input, "--mode", mode, "--start", "end", "--wait", "-y")
 	return err
