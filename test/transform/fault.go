@@ -41,13 +41,18 @@ func (w *World) strike(f Fault) error {
 	return nil
 }
 
-// Round does something to one script while a fault strikes.
+// Round does something to one script while a fault strikes, all drawn.
 func (w *World) Round() {
 	w.T.Helper()
-	f := Fault(w.rand.IntN(int(faults)))
-	delay := time.Duration(w.rand.Int64N(int64(600 * time.Millisecond)))
 	s := w.scripts[w.rand.IntN(len(w.scripts))]
 	name, act := w.action(s)
+	w.during(Fault(w.rand.IntN(int(faults))), s, name, act)
+}
+
+// during acts on a script while f strikes, some time after the act began.
+func (w *World) during(f Fault, s *script, name string, act func() error) {
+	w.T.Helper()
+	delay := time.Duration(w.rand.Int64N(int64(600 * time.Millisecond)))
 	w.T.Logf("%s: %s; after %s %s", s.Name, name, delay.Round(time.Millisecond), f)
 	struck := make(chan error, 1)
 	go func() {
