@@ -140,6 +140,24 @@ func TestReadKeepsItsLimits(t *testing.T) {
 	}
 }
 
+// What is left of an answer is below zero once a batch larger than all of it was
+// given: a read of nothing ends at once.
+func TestReadOfNothing(t *testing.T) {
+	s, _ := fill(t, disk.NewMemory(), 10, true)
+	v := s.Pin()
+	defer v.Release()
+	for _, bytesMax := range []int{0, -1, -1 << 20} {
+		b, next, full, err := v.Read(nil, Ask{From: 100, Limit: model.OffsetMax, BytesMax: bytesMax})
+		if len(b) != 0 || next != 100 || !full || err != nil {
+			t.Errorf("read of %d bytes: %d bytes, next %d, full %v, %v", bytesMax, len(b), next, full, err)
+		}
+		b, next, full, err = v.Read(nil, Ask{From: 100, Limit: model.OffsetMax, BytesMax: bytesMax, MinOne: true})
+		if len(b) == 0 || next != 101 || !full || err != nil {
+			t.Errorf("read of one batch: %d bytes, next %d, full %v, %v", len(b), next, full, err)
+		}
+	}
+}
+
 func TestFindTime(t *testing.T) {
 	s, _ := fill(t, disk.NewMemory(), 40, true)
 	v := s.Pin()

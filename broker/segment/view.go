@@ -160,10 +160,13 @@ const readAhead = 4 << 10
 // batch gives ErrCorrupt, unless batches before it are given: then the next Read
 // meets it.
 func (v *View) Read(dst []byte, ask Ask) (out []byte, next model.Offset, full bool, err error) {
+	if ask.BytesMax <= 0 && !ask.MinOne {
+		return dst, ask.From, true, nil
+	}
 	r := reading{v: v, ask: ask, start: len(dst), out: len(dst), next: ask.From}
 	x := v.positions()
 	r.pos, r.expect = x.before(&v.Meta, ask.From)
-	window := min(ask.BytesMax, int(v.Meta.Length)) + v.interval + readAhead
+	window := min(max(ask.BytesMax, 0), int(v.Meta.Length)) + v.interval + readAhead
 	for !r.done && r.pos < v.Meta.Length {
 		n := min(int64(max(window, r.need)), v.Meta.Length-r.pos)
 		dst = slices.Grow(dst[:r.out], int(n))
