@@ -65,12 +65,27 @@ type Log interface {
 // Service serves the partitions of this node. Its methods may be called from
 // any goroutine.
 type Service struct {
-	cores *core.Set
-	raft  Log
+	cores   *core.Set
+	raft    Log
+	corrupt func(h *core.Handle, err error)
 }
 
 // New gives a Service over this node's partitions.
-func New(cores *core.Set, raft Log) *Service { return &Service{cores: cores, raft: raft} }
+func New(cores *core.Set, raft Log) *Service {
+	return &Service{cores: cores, raft: raft, corrupt: func(*core.Handle, error) {}}
+}
+
+// OnCorrupt has f told of every read that met an ErrCorrupt, on the goroutine
+// that read. It is called before the first Fetch.
+func (s *Service) OnCorrupt(f func(h *core.Handle, err error)) { s.corrupt = f }
+
+// failed gives err in this room's words, and tells of it when it is damage.
+func (s *Service) failed(h *core.Handle, err error) error {
+	if errors.Is(err, partition.ErrCorrupt) {
+		s.corrupt(h, err)
+	}
+	return translate(err)
+}
 
 // Fetch answers every partition of ask, in its order. It waits as ask says, and
 // not at all once a partition has an error.
@@ -195,7 +210,7 @@ func (f *fetching) load() {
 		out.Records, out.Err = a.Load(f.ask.Partitions[f.index[i]].Into[:0])
 		out.Aborted = a.Aborted // exact only now
 		if out.Err != nil {
-			out.Err = translate(out.Err)
+			out.Err = f.service.failed(read.Handle, out.Err)
 			continue
 		}
 		left -= len(out.Records)

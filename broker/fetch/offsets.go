@@ -79,7 +79,7 @@ func (s *Service) ListOffset(ctx context.Context, ask ListAsk) (ListAnswer, erro
 	}
 	offset, timestamp, epoch, found, err := finder.Run()
 	if err != nil {
-		return ListAnswer{}, fmt.Errorf("find timestamp %d in %s-%d: %w", ask.Timestamp, h.Topic, h.ID.Index, err)
+		return ListAnswer{}, fmt.Errorf("find timestamp %d in %s-%d: %w", ask.Timestamp, h.Topic, h.ID.Index, s.failed(h, err))
 	}
 	if !found || offset >= stable { // a consumer that reads committed cannot go there yet
 		return none, nil

@@ -42,3 +42,13 @@ var (
 	// ErrClosed says that the partition was closed.
 	ErrClosed = errors.New("partition is closed")
 )
+
+// DamageOf tells what an ErrCorrupt found; false for another error, or one that
+// names no range.
+func DamageOf(err error) (Damage, bool) {
+	var c *segment.CorruptError
+	if !errors.As(err, &c) {
+		return Damage{}, false
+	}
+	return c.Damage, true
+}

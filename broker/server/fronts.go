@@ -23,7 +23,7 @@ func (s *Server) startReplicas(ctx context.Context, _ identity) error {
 	s.replicas = &replicas{
 		node: s.n.ID, dir: s.n.DataDir, fs: disk.OS{}, cluster: s.cluster, cores: s.cores, raft: s.raft,
 		produce: s.produce, log: s.log, revision: map[model.PartitionID]uint64{},
-		faults: newFaults(), settled: make(chan struct{}),
+		faults: newFaults(), damages: s.damages, settled: make(chan struct{}),
 	}
 	if err := s.replicas.setAsideStrangers(time.Now()); err != nil {
 		return fmt.Errorf("set aside directories of no topic: %w", err)
@@ -96,7 +96,7 @@ func (s *Server) startFronts(context.Context, identity) error {
 	s.collect()
 	view := &clusterView{
 		node: s.n.ID, cluster: s.cluster, cores: s.cores, fetch: s.fetch, space: s.space,
-		faults: s.replicas.faults.all, sidecar: s.scripts.sidecar, stopped: s.scripts.stopped,
+		faults: s.replicas.faults.all, damages: s.damages, sidecar: s.scripts.sidecar, stopped: s.scripts.stopped,
 	}
 	s.node.sidecar = s.scripts.sidecar
 	var err error

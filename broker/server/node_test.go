@@ -164,7 +164,7 @@ func (s *Server) checkViews(t *testing.T, stays *cluster.Topic) {
 	t.Helper()
 	v := &clusterView{
 		node: s.n.ID, cluster: s.cluster, cores: s.cores, fetch: s.fetch, space: s.space,
-		faults: s.replicas.faults.all, sidecar: s.scripts.sidecar, stopped: s.scripts.stopped,
+		faults: s.replicas.faults.all, damages: s.damages, sidecar: s.scripts.sidecar, stopped: s.scripts.stopped,
 	}
 	h, err := v.Health(t.Context())
 	if err != nil || !h.Healthy || h.Controller != 0 || len(h.Leaderless) != 0 {

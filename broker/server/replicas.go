@@ -49,6 +49,7 @@ type replicas struct {
 	// revision is the topic revision that each running replica was configured from.
 	revision map[model.PartitionID]uint64
 	faults   *faults
+	damages  *damages
 	// settled is closed once every partition of the first snapshot was started.
 	settled chan struct{}
 	once    sync.Once
@@ -124,7 +125,7 @@ func (r *replicas) startAll(ctx context.Context, missing []start) {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			missing[i].err = r.start(&missing[i])
+			missing[i].err = r.start(ctx, &missing[i])
 			<-seats
 		}()
 	}
@@ -143,7 +144,7 @@ func (r *replicas) startAll(ctx context.Context, missing []start) {
 
 // start opens a partition and joins its Raft group. The partition is verified by
 // Open before the library may ask for it: what it would panic on never starts.
-func (r *replicas) start(s *start) error {
+func (r *replicas) start(ctx context.Context, s *start) error {
 	config := s.topic.Config
 	h, err := r.cores.Open(partition.Options{
 		FS: r.fs, Dir: r.partitionDir(s.id), ID: s.id,
@@ -153,7 +154,11 @@ func (r *replicas) start(s *start) error {
 		return err
 	}
 	h.SetConfig(&config)
-	if err := r.raft.StartPartition(s.place.Shard, s.place.Replicas, h); err != nil {
+	r.damages.forget(s.id)
+	if err = r.damages.opened(ctx, h); err == nil {
+		err = r.raft.StartPartition(s.place.Shard, s.place.Replicas, h)
+	}
+	if err != nil {
 		return fmt.Errorf("%w (and: %v)", err, r.cores.Drop(h))
 	}
 	return nil
@@ -187,6 +192,7 @@ func (r *replicas) stopGone(ctx context.Context, m *cluster.Metadata) {
 // is set aside at the next start, a log without its directory would not open.
 func (r *replicas) remove(h *core.Handle) error {
 	delete(r.revision, h.ID)
+	r.damages.forget(h.ID)
 	h.Lead(false, model.NoEpoch)
 	if err := r.raft.Stop(h.Shard); err != nil {
 		return err

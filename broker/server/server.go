@@ -37,6 +37,7 @@ type Server struct {
 	registry *metrics.Registry
 	storage  *metrics.Storage
 	space    *space
+	damages  *damages
 	cores    *core.Set
 	raft     *raft.Host
 	cluster  *cluster.Cluster
@@ -217,6 +218,8 @@ func (s *Server) startStorage(context.Context, identity) error {
 	s.cores.UseLog(coreLog{s.raft})
 	s.produce = produce.New(produce.Options{Cores: s.cores, Raft: s.raft, Space: s.space.Check, Committed: s.storage.Committed, Now: time.Now})
 	s.fetch = fetch.New(s.cores, s.raft)
+	s.damages = newDamages(s.log, s.storage.Corrupt)
+	s.fetch.OnCorrupt(s.damages.read)
 	s.node = &nodeView{
 		node: s.n.ID, version: s.version, cores: cores, memory: memory, dataDir: s.n.DataDir, began: s.began,
 		space: s.space, reason: "starting", listeners: map[string]string{},

@@ -20,6 +20,7 @@ type clusterView struct {
 	fetch   *fetch.Service
 	space   *space
 	faults  func() map[model.PartitionID]error
+	damages *damages
 	sidecar func() api.Sidecar
 	stopped func() []string // scripts that stopped by their policy
 }
@@ -48,7 +49,7 @@ func nodeInfo(m *cluster.Metadata, n cluster.Node) api.NodeInfo {
 }
 
 // Health implements admin.Cluster.
-func (v *clusterView) Health(context.Context) (api.Health, error) {
+func (v *clusterView) Health(ctx context.Context) (api.Health, error) {
 	m := v.cluster.Metadata()
 	h := api.Health{
 		Controller: m.Controller, Sidecar: v.sidecar().State, LowSpace: v.space.Check() != nil,
@@ -65,15 +66,35 @@ func (v *clusterView) Health(context.Context) (api.Health, error) {
 			if leader, _ := v.cluster.Leader(id); leader == model.NoNode {
 				h.Leaderless = append(h.Leaderless, api.TopicPartition{Topic: t.Name, Partition: p.Index})
 			}
+			problems := v.damaged(ctx, t, p)
 			if err := faults[id]; err != nil {
+				problems = append(problems, fmt.Sprintf("%s-%d was not started: %v", t.Name, p.Index, err))
+			}
+			if len(problems) > 0 {
 				h.Damaged = append(h.Damaged, api.TopicPartition{Topic: t.Name, Partition: p.Index})
-				h.Problems = append(h.Problems, fmt.Sprintf("%s-%d was not started: %v", t.Name, p.Index, err))
+				h.Problems = append(h.Problems, problems...)
 			}
 		}
 	}
 	h.Problems = append(h.Problems, v.problems(h)...)
 	h.Healthy = len(h.Problems) == 0
 	return h, nil
+}
+
+// damaged says which ranges of a partition cannot be read.
+func (v *clusterView) damaged(ctx context.Context, t *cluster.Topic, p cluster.Partition) (problems []string) {
+	start := func() model.Offset {
+		st, err := v.fetch.Describe(ctx, t.PartitionID(p.Index))
+		if err != nil {
+			return 0 // all that is known is told
+		}
+		return st.LogStart
+	}
+	for _, d := range v.damages.of(t.PartitionID(p.Index), start) {
+		problems = append(problems, fmt.Sprintf("%s-%d: offsets %d to %d cannot be read: %s at byte %d: %s; readers must seek past them",
+			t.Name, p.Index, d.First, d.Last, d.File, d.Pos, d.Reason))
+	}
+	return problems
 }
 
 func (v *clusterView) problems(h api.Health) (problems []string) {
