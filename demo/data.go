@@ -23,7 +23,6 @@ const (
 // record is what is fed to a topic.
 type record struct {
 	key, value []byte
-	time       int64 // ms since the epoch, 0 for now
 }
 
 // fetchData gets the package once, with npm, into dir.
@@ -87,8 +86,7 @@ func unpack(archive string, names ...string) (map[string][]byte, error) {
 	return files, nil
 }
 
-// readQuakes makes a record of each feature: its id is the key, its time the
-// record's.
+// readQuakes makes a record of each feature, keyed by its id.
 func readQuakes(b []byte) ([]record, error) {
 	var feed struct {
 		Features []json.RawMessage `json:"features"`
@@ -99,15 +97,12 @@ func readQuakes(b []byte) ([]record, error) {
 	records := make([]record, 0, len(feed.Features))
 	for _, raw := range feed.Features {
 		var f struct {
-			ID         string `json:"id"`
-			Properties struct {
-				Time int64 `json:"time"`
-			} `json:"properties"`
+			ID string `json:"id"`
 		}
 		if err := json.Unmarshal(raw, &f); err != nil {
 			return nil, err
 		}
-		records = append(records, record{key: []byte(f.ID), value: raw, time: f.Properties.Time})
+		records = append(records, record{key: []byte(f.ID), value: raw})
 	}
 	return records, nil
 }

@@ -172,12 +172,11 @@ func (b *broker) deploy(ctx context.Context) error {
 		if err := os.WriteFile(filepath.Join(project, s.file), s.source, 0o644); err != nil {
 			return err
 		}
-		out, err := b.cli(ctx, project, "wasm", "deploy", "--name="+s.name, s.file, "--input", s.input, "--mode", "async", "--wait")
+		_, err := b.cli(ctx, project, "wasm", "deploy", "--name="+s.name, s.file, "--input", s.input, "--mode", "async", "--wait")
 		if err != nil {
 			return err
 		}
 		fmt.Printf("deployed %-8s %s: %s -> %s.%s (%.1f s)\n", s.name, s.language, s.input, s.input, s.name, time.Since(began).Seconds())
-		_ = out
 	}
 	return nil
 }
