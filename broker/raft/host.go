@@ -128,6 +128,24 @@ func (h *Host) StartPartition(shard model.ShardID, members []model.NodeID, m Sta
 	return nil
 }
 
+// ErrLogDamaged says that a shard's log has lost entries that it held. The replica
+// must not go on: new entries would take the indexes of lost ones.
+var ErrLogDamaged = errors.New("raft log is damaged")
+
+// CheckLog compares the log of a replica that StartPartition has just started with
+// the index that its machine had reached: entries are in the log, synced, before
+// any machine sees them.
+func (h *Host) CheckLog(shard model.ShardID, applied uint64) error {
+	r, err := h.nodes.GetLogReader(uint64(shard))
+	if err != nil {
+		return fmt.Errorf("read the log of shard %d: %w", shard, err)
+	}
+	if _, last := r.GetRange(); last < applied {
+		return fmt.Errorf("%w: that of shard %d ends at entry %d, %d was applied already", ErrLogDamaged, shard, last, applied)
+	}
+	return nil
+}
+
 // StartController starts this node's replica of the controller's shard.
 func (h *Host) StartController(members []model.NodeID, m ControllerMachine) error {
 	create := func(uint64, uint64) sm.IStateMachine { return memoryMachine{machine: m} }

@@ -323,3 +323,36 @@ func controls(t *testing.T, w world) {
 		t.Errorf("%d commands after the restart, want %d", len(again.all), want)
 	}
 }
+
+// TestLogBehindMachine starts a replica whose log has lost what its machine had
+// reached already.
+func TestLogBehindMachine(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	h := openHost(t, dir)
+	m := &counting{}
+	if err := h.StartPartition(shard, []model.NodeID{0}, m); err != nil {
+		t.Fatal(err)
+	}
+	awaitLeader(t, h)
+	for i := range 5 {
+		propose(t, h, fmt.Sprint(i))
+	}
+	h.Close()
+	reached := m.index
+
+	h = openHost(t, dir)
+	defer h.Close()
+	if err := h.StartPartition(shard, []model.NodeID{0}, &counting{durable: reached, index: reached}); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.CheckLog(shard, reached); err != nil {
+		t.Errorf("a whole log: %v", err)
+	}
+	if err := h.CheckLog(shard, reached+100); !errors.Is(err, ErrLogDamaged) {
+		t.Errorf("a log that ends too soon: %v, want ErrLogDamaged", err)
+	}
+	if err := h.CheckLog(shard+1, 0); err == nil {
+		t.Error("a shard that does not run is checked")
+	}
+}

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -155,13 +156,25 @@ func (r *replicas) start(ctx context.Context, s *start) error {
 	}
 	h.SetConfig(&config)
 	r.damages.forget(s.id)
-	if err = r.damages.opened(ctx, h); err == nil {
-		err = r.raft.StartPartition(s.place.Shard, s.place.Replicas, h)
-	}
-	if err != nil {
-		return fmt.Errorf("%w (and: %v)", err, r.cores.Drop(h))
+	if err := r.join(ctx, s, h); err != nil {
+		return errors.Join(err, r.raft.Stop(s.place.Shard), r.cores.Drop(h))
 	}
 	return nil
+}
+
+// join starts the Raft replica of a partition that was opened.
+func (r *replicas) join(ctx context.Context, s *start, h *core.Handle) error {
+	if err := r.damages.opened(ctx, h); err != nil {
+		return err
+	}
+	applied, err := h.Open(ctx.Done())
+	if err != nil {
+		return err
+	}
+	if err := r.raft.StartPartition(s.place.Shard, s.place.Replicas, h); err != nil {
+		return err
+	}
+	return r.raft.CheckLog(s.place.Shard, applied)
 }
 
 // partitionDir is named by ids: a topic's name never reaches the file system.
