@@ -28,6 +28,8 @@ const readyLimit = 60 * time.Second
 type Options struct {
 	// Dir is the data directory; empty: the test's own.
 	Dir string
+	// Home is the directory that the broker is started in; empty: the test's.
+	Home string
 	// Args are added to `millrace start`.
 	Args []string
 	// Wrap is a command that the broker is run under, as strace.
@@ -110,7 +112,7 @@ func (n *Node) args() []string {
 func (n *Node) TryRestart() error {
 	args := n.args()
 	cmd := exec.Command(args[0], args[1:]...)
-	cmd.Env = append(os.Environ(), n.O.Env...)
+	cmd.Env, cmd.Dir = append(os.Environ(), n.O.Env...), n.O.Home
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	log, err := os.OpenFile(n.LogPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
