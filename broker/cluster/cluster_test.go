@@ -444,12 +444,7 @@ func TestReadersBesideApplies(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 3 {
 		wg.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
+			for { // at least one round, however late this goroutine first runs
 				m := c.Metadata()
 				for _, topic := range m.Topics() {
 					if byID, ok := m.TopicByID(topic.ID); !ok || byID != topic {
@@ -459,6 +454,11 @@ func TestReadersBesideApplies(t *testing.T) {
 					c.Leader(topic.PartitionID(0))
 				}
 				c.SetController(model.NodeID(i))
+				select {
+				case <-stop:
+					return
+				default:
+				}
 			}
 		})
 	}
