@@ -182,7 +182,9 @@ func (c *Core) housekeep(r *replica, now time.Time) {
 	r.compacting = true
 	c.compactions.push(job{r: r, run: j.Run, finish: func(c *Core, _ time.Duration, err error) {
 		r.compacting = false
+		held := r.part.CacheBytes()
 		r.part.CompactDone(j, err)
+		c.cache += r.part.CacheBytes() - held
 		c.compacted(r, err)
 		c.dropIfAsked(r)
 	}})

@@ -356,6 +356,7 @@ func (p *Partition) CompactDone(j *CompactJob, err error) {
 	}
 	p.changed = true
 	p.cleaned = max(p.cleaned, j.through)
+	p.cache.trim(p.cleaned) // it holds what was superseded
 	if len(p.cleans) == cleansMax {
 		p.cleans = slices.Delete(p.cleans, 0, 1)
 	}
