@@ -113,11 +113,11 @@ func (l *luck) keeps() bool {
 func (l *luck) content(n *node) []byte {
 	b := append([]byte{}, n.durable...)
 	for _, c := range n.pending {
-		if !l.keeps() {
+		if !c.survives && !l.keeps() {
 			continue
 		}
-		if l.mode == 3 && len(c.data) > 0 {
-			c = l.tear(c)
+		if !c.survives && l.mode == 3 && len(c.data) > 0 {
+			c = l.tear(c, b)
 		}
 		b = c.apply(b)
 	}
@@ -125,19 +125,23 @@ func (l *luck) content(n *node) []byte {
 }
 
 // tear keeps a part of a write: a prefix to the byte, or any of its sectors, the
-// others being zero where the file grew.
-func (l *luck) tear(c change) change {
+// others being as before, or zero where the file grew.
+func (l *luck) tear(c change, before []byte) change {
 	switch l.r.IntN(3) {
 	case 0:
 		return c
 	case 1:
-		return change{c.off, c.data[:l.r.IntN(len(c.data)+1)]}
+		return change{off: c.off, data: c.data[:l.r.IntN(len(c.data)+1)]}
 	}
 	data := append([]byte{}, c.data...)
 	for at := 0; at < len(data); at += sector {
 		if l.r.IntN(2) == 0 {
-			clear(data[at:min(at+sector, len(data))])
+			lost := data[at:min(at+sector, len(data))]
+			clear(lost)
+			if old := c.off + int64(at); old < int64(len(before)) {
+				copy(lost, before[old:])
+			}
 		}
 	}
-	return change{c.off, data}
+	return change{off: c.off, data: data}
 }

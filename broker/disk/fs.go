@@ -23,6 +23,11 @@ type FS interface {
 	Create(name string) (File, error)
 	// OpenAppend opens an existing file for reading and writing; Write appends.
 	OpenAppend(name string) (File, error)
+	// OpenDirect opens an existing file for reading and writing past the cache:
+	// memory (see Aligned), position and length of every ReadAt and WriteAt are
+	// multiples of DirectAlign. With synced, what WriteAt wrote survives once it has
+	// returned; a file that grows by it also needs Sync. ErrNoDirect.
+	OpenDirect(name string, synced bool) (File, error)
 	// Remove deletes a file or an empty directory.
 	Remove(name string) error
 	// Rename moves a file over whatever has the new name, atomically.

@@ -41,10 +41,12 @@ type node struct {
 	pending []change // since then, in order; only with history
 }
 
-// change is a write of data at off, or a truncation to off when data is nil.
+// change is a write of data at off, or a truncation to off when data is nil. One
+// that survives already stands among those that may not, to keep their order.
 type change struct {
-	off  int64
-	data []byte
+	off      int64
+	data     []byte
+	survives bool
 }
 
 func (c change) apply(b []byte) []byte {
@@ -81,6 +83,7 @@ type Memory struct {
 	locks    map[string]bool
 	capacity int64 // bytes; Free counts down from it and writes beyond it fail
 	used     int64
+	noDirect bool
 
 	// history is kept by Crashing alone.
 	history bool
@@ -383,7 +386,11 @@ func (m *Memory) change(n *node, c change) {
 	before := len(n.data)
 	n.data = c.apply(n.data)
 	m.used += int64(len(n.data) - before)
-	if m.history {
+	switch {
+	case !m.history:
+	case c.survives && len(n.pending) == 0:
+		n.durable = c.apply(n.durable)
+	default:
 		n.pending = append(n.pending, c)
 	}
 }
@@ -393,6 +400,8 @@ type memoryFile struct {
 	n        *node
 	name     string
 	readOnly bool
+	direct   bool
+	synced   bool
 	closed   bool
 }
 
@@ -408,6 +417,9 @@ func (f *memoryFile) ReadAt(b []byte, at int64) (int, error) {
 	defer f.m.mu.Unlock()
 	if f.closed {
 		return 0, pathError(OpRead, f.name, iofs.ErrClosed)
+	}
+	if f.direct && !aligned(b, at) {
+		return 0, pathError(OpRead, f.name, unix.EINVAL)
 	}
 	if at >= int64(len(f.n.data)) {
 		return 0, io.EOF
@@ -433,6 +445,9 @@ func (f *memoryFile) write(b []byte, at int64) (int, error) {
 	if at < 0 {
 		at = int64(len(f.n.data))
 	}
+	if f.direct && !aligned(b, at) {
+		return 0, pathError(OpWrite, f.name, unix.EINVAL)
+	}
 	if f.m.used+at+int64(len(b))-int64(len(f.n.data)) > f.m.capacity {
 		return 0, pathError(OpWrite, f.name, unix.ENOSPC)
 	}
@@ -440,7 +455,7 @@ func (f *memoryFile) write(b []byte, at int64) (int, error) {
 	if frozen {
 		return 0, stop
 	}
-	f.m.change(f.n, change{off: at, data: append([]byte{}, b...)})
+	f.m.change(f.n, change{off: at, data: append([]byte{}, b...), survives: f.synced && stop == nil})
 	if stop != nil {
 		return 0, stop
 	}
