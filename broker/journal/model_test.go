@@ -65,20 +65,23 @@ func (r *replica) removeTo(index uint64) {
 // differs tells how a log answers differently from what it must hold, nil if it
 // does not.
 func (r *replica) differs(db raftio.ILogDB, n raftio.NodeInfo) error {
-	if err := r.bootDiffers(db, n); err != nil {
-		return err
+	for _, differs := range []func(raftio.ILogDB, raftio.NodeInfo) error{r.bootDiffers, r.snapshotDiffers, r.stateDiffers, r.entriesDiffer} {
+		if err := differs(db, n); err != nil {
+			return err
+		}
 	}
-	snapshot, err := db.GetSnapshot(n.ShardID, n.ReplicaID)
+	return nil
+}
+
+func (r *replica) snapshotDiffers(db raftio.ILogDB, n raftio.NodeInfo) error {
+	got, err := db.GetSnapshot(n.ShardID, n.ReplicaID)
 	if err != nil {
 		return fmt.Errorf("get snapshot: %w", err)
 	}
-	if got, want := plainSnapshot(snapshot), plainSnapshot(r.snapshot); !reflect.DeepEqual(got, want) {
+	if got, want := plainSnapshot(got), plainSnapshot(r.snapshot); !reflect.DeepEqual(got, want) {
 		return fmt.Errorf("snapshot %+v, want %+v", got, want)
 	}
-	if err := r.stateDiffers(db, n); err != nil {
-		return err
-	}
-	return r.entriesDiffer(db, n)
+	return nil
 }
 
 func (r *replica) bootDiffers(db raftio.ILogDB, n raftio.NodeInfo) error {
