@@ -40,7 +40,7 @@ const (
 	noSyncDir    flaw = "the directory is not synced"
 	inPlace      flaw = "the file is written over itself"
 	noChecksum   flaw = "what is read is not checked"
-	forgetful    flaw = "the file is gone, so there never was one"
+	tolerant     flaw = "a short file is an empty log"
 	deaf         flaw = "a failed write is not noticed"
 	hopeful      flaw = "calls after a failed one go on"
 	mute         flaw = "nobody is told of a failure"
@@ -82,13 +82,13 @@ func (p *plain) load() error {
 	name := filepath.Join(dir, plainFile)
 	b, err := disk.ReadFile(p.fs, name, 1<<30)
 	if errors.Is(err, iofs.ErrNotExist) {
-		if p.flaw != forgetful {
-			return p.write(p.m)
-		}
-		return nil
+		return p.write(p.m)
 	}
 	if err != nil {
 		return fmt.Errorf("read %s: %w", name, err)
+	}
+	if len(b) < 4 && p.flaw == tolerant {
+		return nil
 	}
 	if len(b) < 4 || (p.flaw != noChecksum && crc32.ChecksumIEEE(b[4:]) != binary.LittleEndian.Uint32(b)) {
 		return fmt.Errorf("read %s: bad checksum", name)
