@@ -1,0 +1,272 @@
+package journal
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/bits"
+	"time"
+
+	"github.com/millrace-io/millrace/broker/disk"
+)
+
+// bufferKeep is the largest buffer that is used again, in bytes.
+const bufferKeep = 2 * blockBytesMax
+
+// batch is what becomes one block. It is filled under the journal's mu, then owned
+// by the writer; file, pos and err are set before done is closed.
+type batch struct {
+	seq   uint64
+	mix   uint32 // of the file that the block is expected to go to
+	buf   []byte // the head's place, then the body; aligned
+	items []item
+
+	done chan struct{}
+	file uint32
+	pos  uint32
+	err  error
+}
+
+// newBatch is called by the writer, or before it runs.
+func (j *Journal) newBatch(seq uint64, buf []byte) *batch {
+	if buf == nil {
+		buf = disk.Aligned(64 << 10)
+	}
+	b := &batch{seq: seq, buf: buf[:headSize], done: make(chan struct{})}
+	if c := j.files.current; c != nil {
+		b.mix = c.mix
+	}
+	return b
+}
+
+// rebind changes all checksums to those of another file.
+func (b *batch) rebind(mix uint32) {
+	change := b.mix ^ mix
+	if change == 0 {
+		return
+	}
+	le := binary.LittleEndian
+	for i := range b.items {
+		it := &b.items[i]
+		at, skip := it.pos, uint32(blobSize)
+		left := uint32(bits.OnesCount8(it.flags&(hasBootstrap|hasSnapshot|hasDamage))) + it.entries
+		for end := it.pos + it.length; at < end; left-- {
+			if left == it.entries {
+				skip = entrySize
+			}
+			le.PutUint32(b.buf[at:], le.Uint32(b.buf[at:])^change)
+			at += skip + le.Uint32(b.buf[at+4:])
+		}
+	}
+	b.mix = mix
+}
+
+// room makes the buffer hold n more bytes.
+func (b *batch) room(n int) {
+	if need := len(b.buf) + n; need > cap(b.buf) {
+		grown := disk.Aligned(int(disk.AlignUp(int64(max(need, 2*cap(b.buf))))))
+		b.buf = grown[:copy(grown, b.buf)]
+	}
+}
+
+// reserve gives the open batch, with mu held, once it takes n bytes more.
+func (j *Journal) reserve(n int) (*batch, error) {
+	if most := j.bodyMax(); n > most {
+		return nil, fmt.Errorf("%w: %d bytes, %d are free in one of %d", ErrTooLarge, n, most, j.o.FileBytes)
+	}
+	j.mu.Lock()
+	for j.err == nil && len(j.open.items) > 0 && len(j.open.buf)+n+len(j.open.items)*itemSize > j.batchMax() {
+		j.space.Wait()
+	}
+	if j.err != nil {
+		err := j.err
+		j.mu.Unlock()
+		return nil, err
+	}
+	// The table, which is appended to the buffer, must not make it grow.
+	j.open.room(n + (len(j.open.items)+1)*itemSize)
+	return j.open, nil
+}
+
+// batchMax is when a batch takes nothing more: small files take small blocks.
+func (j *Journal) batchMax() int { return min(blockBytesMax, int(j.o.FileBytes/4)) }
+
+// bodyMax is what one item may take of a file: not the header page, nor head,
+// table and names.
+func (j *Journal) bodyMax() int { return int(j.o.FileBytes) - 4*page - j.batchMax()/2 }
+
+// release ends what reserve began.
+func (j *Journal) release() {
+	j.mu.Unlock()
+	select {
+	case j.wake <- struct{}{}:
+	default:
+	}
+}
+
+// write is the goroutine that owns the device.
+func (j *Journal) write() {
+	idle := time.NewTimer(j.seal)
+	defer idle.Stop()
+	names := j.before
+	sealed := len(names) == 0 // what recovery has kept gets a successor too
+	for {
+		stopping := false
+		select {
+		case <-j.wake:
+		case <-idle.C:
+			if !sealed {
+				names = j.writeSeal(names)
+				sealed = true
+			}
+			continue
+		case <-j.stop:
+			stopping = true
+		}
+		if b := j.take(); b != nil {
+			names = j.writeBatch(b, names)
+			sealed = false
+			idle.Reset(j.seal)
+		}
+		if stopping {
+			if !sealed {
+				j.writeSeal(names)
+			}
+			return
+		}
+	}
+}
+
+// take gives the open batch, if it has anything, and opens the next.
+func (j *Journal) take() *batch {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	b := j.open
+	if len(b.items) == 0 {
+		return nil
+	}
+	j.open = j.newBatch(b.seq+1, j.spare)
+	j.spare = nil
+	j.space.Broadcast()
+	return b
+}
+
+// writeBatch writes b as a block and lets go of those who wait for it.
+func (j *Journal) writeBatch(b *batch, before []name) []name {
+	b.err = j.writeBlock(b, before, 0)
+	names := before[:0]
+	for i := range b.items {
+		names = append(names, b.items[i].name)
+	}
+	j.mu.Lock()
+	if cap(b.buf) <= bufferKeep {
+		j.spare = b.buf
+	}
+	j.mu.Unlock()
+	b.buf = nil
+	j.syncs.Add(1)
+	close(b.done)
+	return names
+}
+
+// writeSeal writes a block without items, if the device still works.
+func (j *Journal) writeSeal(before []name) []name {
+	j.mu.Lock()
+	b := j.open
+	if len(b.items) > 0 {
+		j.mu.Unlock() // the batch is a successor as good
+		return before
+	}
+	j.open = j.newBatch(b.seq+1, j.spare)
+	j.spare = nil
+	j.mu.Unlock()
+	if err := j.writeBlock(b, before, flagSeal); err != nil {
+		return before // Fatal was told
+	}
+	j.mu.Lock()
+	j.spare = b.buf
+	j.mu.Unlock()
+	j.seals.Add(1)
+	return before[:0]
+}
+
+// writeBlock puts a batch behind the last one, in the next file if need be, and
+// returns once it is durable.
+func (j *Journal) writeBlock(b *batch, before []name, flags uint32) error {
+	if j.failed() {
+		return j.failure()
+	}
+	h := head{
+		seq: b.seq, session: j.session, flags: flags,
+		body: uint32(len(b.buf) - headSize), items: uint32(len(b.items)), names: uint32(len(before)),
+	}
+	size := disk.AlignUp(h.size())
+	f, pos, prevEnd, err := j.place(size)
+	if errors.Is(err, errStopping) {
+		return ErrClosed
+	}
+	if err != nil {
+		return j.fail(fmt.Errorf("begin a file: %w", err))
+	}
+	h.file, h.pos, h.prevEnd = f.seq, uint32(pos), prevEnd
+	b.rebind(f.mix)
+	b.finish(&h, before, int(size))
+	began := time.Now()
+	if err := f.write(b.buf[:size], pos); err != nil {
+		return j.fail(fmt.Errorf("write %d bytes at %d of %s: %w", size, pos, f.name, err))
+	}
+	if j.o.Synced != nil {
+		j.o.Synced(int(size), time.Since(began))
+	}
+	b.file, b.pos = uint32(f.seq), uint32(pos)
+	j.bytes.Add(uint64(size))
+	return nil
+}
+
+// finish adds table, names and padding to the body, then the head.
+func (b *batch) finish(h *head, before []name, size int) {
+	b.room(size - len(b.buf))
+	for i := range b.items {
+		b.buf = b.items[i].append(b.buf)
+	}
+	for _, n := range before {
+		b.buf = binary.LittleEndian.AppendUint64(b.buf, n.shard)
+		b.buf = binary.LittleEndian.AppendUint64(b.buf, n.replica)
+	}
+	end := len(b.buf)
+	b.buf = b.buf[:size]
+	clear(b.buf[end:])
+	h.put(b.buf)
+	binary.LittleEndian.PutUint32(b.buf, headSum(b.buf, h))
+}
+
+func (j *Journal) failure() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.err
+}
+
+// failed tells whether the device has failed.
+func (j *Journal) failed() bool {
+	select {
+	case <-j.dead:
+		return true
+	default:
+		return false
+	}
+}
+
+// fail makes err the answer to everybody. Fatal comes first: it may end the process
+// before anybody hears of the error.
+func (j *Journal) fail(err error) error {
+	j.failOnce.Do(func() {
+		err = fmt.Errorf("raft journal: %w", err)
+		j.o.Fatal(err)
+		j.mu.Lock()
+		j.err = err
+		j.space.Broadcast()
+		j.mu.Unlock()
+		close(j.dead)
+	})
+	return j.failure()
+}
