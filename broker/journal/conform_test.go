@@ -16,12 +16,13 @@ import (
 	"github.com/millrace-io/millrace/broker/disk"
 )
 
-// opener opens an empty log; reopen closes it, and opens it again.
-type opener func(t *testing.T) (db raftio.ILogDB, reopen func() raftio.ILogDB)
+// opener opens an empty log; reopen closes it, and opens it again. Large says that
+// commands of megabytes will come.
+type opener func(t *testing.T, large bool) (db raftio.ILogDB, reopen func() raftio.ILogDB)
 
 // TestPebbleConforms proves the suite: it must hold for what dragonboat comes with.
 func TestPebbleConforms(t *testing.T) {
-	conform(t, func(t *testing.T) (raftio.ILogDB, func() raftio.ILogDB) {
+	conform(t, func(t *testing.T, _ bool) (raftio.ILogDB, func() raftio.ILogDB) {
 		dir := t.TempDir()
 		db := openPebble(t, dir)
 		t.Cleanup(func() { closed(t, db) })
@@ -33,15 +34,30 @@ func TestPebbleConforms(t *testing.T) {
 	})
 }
 
+// TestConforms holds the journal to it, with and without direct I/O.
+func TestConforms(t *testing.T) {
+	t.Run("direct", func(t *testing.T) { conform(t, onMemory(openJournal, disk.NewMemory)) })
+	t.Run("buffered", func(t *testing.T) {
+		conform(t, onMemory(openJournal, func() *disk.Memory {
+			fs := disk.NewMemory()
+			fs.RefuseDirect()
+			return fs
+		}))
+	})
+}
+
 // TestPlainConforms proves the log that proves the other suites.
 func TestPlainConforms(t *testing.T) {
-	conform(t, onMemory(plainWith(flawless), small))
+	conform(t, onMemory(plainWith(flawless), disk.NewMemory))
 }
 
 // onMemory is for logs on a file system.
-func onMemory(open opens, s setup) opener {
-	return func(t *testing.T) (raftio.ILogDB, func() raftio.ILogDB) {
-		fs := disk.NewMemory()
+func onMemory(open opens, empty func() *disk.Memory) opener {
+	return func(t *testing.T, large bool) (raftio.ILogDB, func() raftio.ILogDB) {
+		fs, s := empty(), small
+		if large {
+			s = roomy
+		}
 		db := opened(t, open, fs, s)
 		t.Cleanup(func() { closed(t, db) })
 		return db, func() raftio.ILogDB {
@@ -101,7 +117,7 @@ func conform(t *testing.T, open opener) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			db, reopen := open(t)
+			db, reopen := open(t, name == "sizes")
 			test(t, &subject{t: t, db: db, open: reopen, m: model{}})
 		})
 	}

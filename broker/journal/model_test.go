@@ -111,6 +111,9 @@ func (r *replica) stateDiffers(db raftio.ILogDB, n raftio.NodeInfo) error {
 		return fmt.Errorf("read raft state: %w", err)
 	}
 	commit := got.State.Commit
+	if commit > max(r.last(), r.snapshot.Index) {
+		return fmt.Errorf("commit %d is beyond the log, which ends at %d: raft does not start", commit, r.last())
+	}
 	exact := r.state
 	exact.Commit = commit
 	if got.State != exact || commit > r.state.Commit || commit < r.snapshot.Index || (commit != r.state.Commit && !r.stale) {

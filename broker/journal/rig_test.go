@@ -2,6 +2,7 @@ package journal_test
 
 import (
 	"log"
+	"log/slog"
 	"reflect"
 	"testing"
 	"unsafe"
@@ -12,6 +13,7 @@ import (
 	"github.com/lni/dragonboat/v4/raftio"
 
 	"github.com/millrace-io/millrace/broker/disk"
+	"github.com/millrace-io/millrace/broker/journal"
 )
 
 // TestMain keeps dragonboat and pebble quiet: they log every file they open.
@@ -76,10 +78,24 @@ type setup struct {
 	pinned              func(raftio.NodeInfo)
 }
 
+// roomy has files that take the largest command.
+var roomy = setup{fileBytes: 16 << 20, bytesMax: 8 * 16 << 20}
+
 // small makes files so small that a short history rolls, recycles and re-appends.
 var small = setup{fileBytes: 64 << 10, bytesMax: 8 * 64 << 10}
 
 // opens opens a log on a file system, in dir.
 type opens func(fs disk.FS, s setup) (store, error)
+
+// openJournal opens the one all this is about.
+func openJournal(fs disk.FS, s setup) (store, error) {
+	j, err := journal.Open(journal.Options{
+		FS: fs, Dir: dir, FileBytes: s.fileBytes, BytesMax: s.bytesMax, Log: slog.New(slog.DiscardHandler), Fatal: s.fatal, Pinned: s.pinned,
+	})
+	if err != nil {
+		return nil, err // not a nil *Journal that is a store
+	}
+	return j, nil
+}
 
 const dir = "/data/journal"

@@ -101,7 +101,8 @@ func (s *teller) update(n raftio.NodeInfo) pb.Update {
 		}
 	default:
 		u.EntriesToSave = s.entries(last+1, state.Term)
-		if s.r.IntN(3) == 0 {
+		last += uint64(len(u.EntriesToSave))
+		if s.r.IntN(3) == 0 { // a leader tells what is committed along with entries
 			state.Commit += s.r.Uint64N(last - state.Commit + 1)
 		}
 	}
