@@ -58,7 +58,7 @@ func (j *Journal) saveUpdate(u *pb.Update, all []saved) ([]saved, error) {
 		n.install(u.Snapshot.Index)
 	}
 	if !urgent {
-		return all, nil
+		return all, j.failure() // what makes it not urgent may be what was not written
 	}
 	return j.appendParts(n, p, u.EntriesToSave, all)
 }
@@ -202,7 +202,7 @@ func (j *Journal) saveBase(n *node, k kind, change func(n *node) bool) error {
 	n.mu.Lock()
 	if !change(n) {
 		n.mu.Unlock()
-		return nil
+		return j.failure()
 	}
 	s, err := j.appendItem(n, part{kind: k}, nil)
 	n.mu.Unlock()
