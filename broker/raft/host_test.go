@@ -121,7 +121,11 @@ func (e eager) StartController(members []model.NodeID, m ControllerMachine) erro
 func openHost(t *testing.T, dir string) *Host {
 	t.Helper()
 	addr := freeAddress(t)
-	h, err := Open(Options{Dir: dir, Node: 0, Listen: addr, Advertise: addr, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	h, err := Open(Options{
+		Dir: dir, Node: 0, Listen: addr, Advertise: addr, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		JournalFileBytes: 4 << 20, JournalBytesMax: 32 << 20,
+		Fatal: func(err error) { panic(err) },
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
