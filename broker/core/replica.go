@@ -27,7 +27,7 @@ type replica struct {
 	// release: the log must be let go as soon as it can be, however short it is.
 	release   bool
 	nextHouse time.Time
-	dropping      *dropEvent
+	dropping  *dropEvent
 	// failed: its disk has failed, the node is about to stop.
 	failed bool
 	// pruneAt is how many waiters there are when the forgotten ones are looked for.

@@ -35,6 +35,8 @@ const (
 	inMemLogBytesMax = 64 << 20
 	// journalDir lies in Options.Dir.
 	journalDir = "journal"
+	// commandOverhead is what the library may add to a command, in bytes.
+	commandOverhead = 64
 	// otherLog is what dragonboat says of a directory that another log was used in;
 	// the error itself is in a package of its own.
 	otherLog = "logdb type changed"
@@ -88,7 +90,7 @@ type Host struct {
 func Open(o Options) (*Host, error) {
 	h := &Host{
 		node: o.Node, registry: newRegistry(), log: o.Log, changes: newMailbox(),
-		commandMax: min(inMemLogBytesMax, journal.EntryBytesMax(o.JournalFileBytes)),
+		commandMax: min(inMemLogBytesMax, journal.EntryBytesMax(o.JournalFileBytes)-commandOverhead),
 	}
 	h.registry.setAddress(o.Node, o.Advertise)
 	nodes, err := dragonboat.NewNodeHost(config.NodeHostConfig{
@@ -182,9 +184,14 @@ func (h *Host) StartController(members []model.NodeID, m ControllerMachine) erro
 	return nil
 }
 
+// HasLog tells whether this node has a log of shard.
+func (h *Host) HasLog(shard model.ShardID) bool {
+	return h.nodes.HasNodeInfo(uint64(shard), replicaID(h.node))
+}
+
 // initial is empty once the replica has been bootstrapped: its log knows better.
 func (h *Host) initial(shard model.ShardID, members []model.NodeID) map[uint64]dragonboat.Target {
-	if h.nodes.HasNodeInfo(uint64(shard), replicaID(h.node)) {
+	if h.HasLog(shard) {
 		return nil
 	}
 	initial := make(map[uint64]dragonboat.Target, len(members))

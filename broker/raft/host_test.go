@@ -137,10 +137,15 @@ const shard model.ShardID = 100
 // awaitLeader reads changes until this node leads the shard.
 func awaitLeader(t *testing.T, h node) LeaderChange {
 	t.Helper()
+	return awaitLeaderOf(t, h, shard)
+}
+
+func awaitLeaderOf(t *testing.T, h node, of model.ShardID) LeaderChange {
+	t.Helper()
 	for {
 		select {
 		case c := <-h.Changes():
-			if c.Shard == shard && c.Leader == 0 {
+			if c.Shard == of && c.Leader == 0 {
 				return c
 			}
 		case <-time.After(10 * time.Second):

@@ -296,6 +296,9 @@ func (s *Server) startController(ctx context.Context, id identity) error {
 	s.node.waitFor("waiting for the controller")
 	s.cluster = cluster.New(cluster.Options{Node: s.n.ID, Proposer: s.raft, Static: s.n.Static, Log: s.log})
 	s.node.cluster = s.cluster
+	if id.Formed && !s.raft.HasLog(raft.ControllerShard) {
+		return ErrMetadataLost
+	}
 	if err := s.raft.StartController([]model.NodeID{s.n.ID}, s.cluster.StateMachine()); err != nil {
 		return err
 	}
@@ -313,7 +316,11 @@ func (s *Server) startController(ctx context.Context, id identity) error {
 	if name != id.Cluster {
 		return fmt.Errorf("%w: the directory says cluster %s, the controller %s", ErrForeignData, id.Cluster, name)
 	}
-	return nil
+	if !id.Formed {
+		id.Formed = true
+		_, err = writeIdentity(s.n.DataDir, id)
+	}
+	return err
 }
 
 // registration is what others are told of this node.
