@@ -69,12 +69,13 @@ type Node struct {
 	SnapshotBytes    int64         // Raft log bytes of a partition kept beyond its checkpoint
 	SnapshotEntries  int64
 	JournalFileBytes int64
+	JournalBytesMax  int64
 	HousekeepEvery   time.Duration // how often retention and compaction look
 	LowSpaceGuard    int64         // bytes free below which writes are refused
 	LowSpaceReserve  int64         // bytes of the reserve file
 	ShutdownMax      time.Duration
 
-	CachePercent, JournalPercent, RequestPercent, ResponsePercent int // of memory
+	CachePercent, RequestPercent, ResponsePercent int // of memory
 
 	ConnectionsMax          int
 	ConnectionIdle          time.Duration

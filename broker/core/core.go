@@ -99,6 +99,14 @@ type Set struct {
 	wg            sync.WaitGroup
 }
 
+// Release asks that a partition be flushed and raft told to forget what its
+// checkpoint covers: its log keeps others' from being freed. It does not wait.
+func (s *Set) Release(shard model.ShardID) {
+	if h, ok := s.byShard.Load(shard); ok {
+		h.(*Handle).core.send(&releaseEvent{shard})
+	}
+}
+
 // New starts o.Cores loops.
 func New(o Options) *Set {
 	s := newSet(o)

@@ -24,8 +24,10 @@ type replica struct {
 	// snapshot is the raft index that the log may have forgotten through.
 	snapshot      uint64
 	snapshotBytes int64
-	nextHouse     time.Time
-	dropping      *dropEvent
+	// release: the log must be let go as soon as it can be, however short it is.
+	release   bool
+	nextHouse time.Time
+	dropping  *dropEvent
 	// failed: its disk has failed, the node is about to stop.
 	failed bool
 	// pruneAt is how many waiters there are when the forgotten ones are looked for.
@@ -278,13 +280,28 @@ func proposeLead(log Log, h *Handle, epoch model.LeaderEpoch) {
 // snapshotTimeout bounds one raft snapshot; a later one catches up.
 const snapshotTimeout = time.Minute
 
+type releaseEvent struct{ shard model.ShardID }
+
+func (e *releaseEvent) step(c *Core) {
+	r := c.replicas[e.shard]
+	if r == nil || r.release {
+		return
+	}
+	r.release = true
+	if r.part.CheckpointIndex() < r.part.Applied() {
+		c.flush(r) // and then forgets
+		return
+	}
+	c.forgetLog(r)
+}
+
 // forgetLog asks raft to drop what the checkpoint covers, one shard at a time.
 func (c *Core) forgetLog(r *replica) {
 	through := r.part.CheckpointIndex()
-	if through <= r.snapshot {
+	if through < r.snapshot || through == r.snapshot && !r.release {
 		return
 	}
-	if r.snapshotBytes < c.set.o.SnapshotBytes && through-r.snapshot < c.set.o.SnapshotEntries {
+	if r.snapshotBytes < c.set.o.SnapshotBytes && through-r.snapshot < c.set.o.SnapshotEntries && !r.release {
 		return
 	}
 	select {
@@ -292,7 +309,7 @@ func (c *Core) forgetLog(r *replica) {
 	default:
 		return // the next flush tries again
 	}
-	r.snapshot, r.snapshotBytes = through, 0
+	r.snapshot, r.snapshotBytes, r.release = through, 0, false
 	go func() {
 		defer func() { <-c.snapshots }()
 		ctx, cancel := context.WithTimeout(context.Background(), snapshotTimeout)

@@ -128,9 +128,12 @@ func (r *recovery) readAll(all []*stored) error {
 		}
 		waiting, empty = s, nil
 	}
-	if waiting != nil {
+	switch {
+	case waiting != nil:
 		r.take(waiting, nil)
 		r.j.files.next = waiting.seq + 1
+	case len(all) > 0 && all[0].seq > 1:
+		return fmt.Errorf("%w: files before %s are missing", ErrDamaged, all[0].name) // the last one with blocks is never freed
 	}
 	for _, e := range empty {
 		if err := r.j.files.retire(e.name, e.size); err != nil {
@@ -215,6 +218,9 @@ func (r *recovery) take(s, after *stored) {
 			r.names = append(r.names, b.items[k].name)
 		}
 		f.end = int64(b.pos) + disk.AlignUp(b.size())
+	}
+	if after == nil && s.bad == nil && s.size < s.header.size {
+		r.lose(fmt.Sprintf("bytes %d to %d of %s", s.size, s.header.size, s.name))
 	}
 	if limit <= int64(len(s.content)) && f.end < limit && after.blocks[0].seq == r.seq+1 {
 		r.lose(fmt.Sprintf("bytes %d to %d of %s", f.end, limit, s.name))

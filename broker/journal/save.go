@@ -89,7 +89,7 @@ func (j *Journal) appendParts(n *node, p part, es []pb.Entry, all []saved) ([]sa
 func (j *Journal) chunk(es []pb.Entry) int {
 	bytes := 0
 	for i := range es {
-		if bytes += entryBytes(&es[i]); bytes > j.batchMax() {
+		if bytes += entryBytes(&es[i]); bytes > batchMax(j.o.FileBytes) {
 			return max(i, 1)
 		}
 	}

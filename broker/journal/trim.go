@@ -135,7 +135,7 @@ func (j *Journal) pinning(seq uint32) []*node {
 func (j *Journal) move(pinning []*node, full bool) (moved int, err error) {
 	longest := int64(keepBytesMax)
 	if full {
-		longest = int64(j.bodyMax()) / 2
+		longest = int64(bodyMax(j.o.FileBytes)) / 2
 	}
 	var all []saved
 	for _, n := range pinning {

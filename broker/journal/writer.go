@@ -71,11 +71,11 @@ func (b *batch) room(n int) {
 
 // reserve gives the open batch, with mu held, once it takes n bytes more.
 func (j *Journal) reserve(n int) (*batch, error) {
-	if most := j.bodyMax(); n > most {
+	if most := bodyMax(j.o.FileBytes); n > most {
 		return nil, fmt.Errorf("%w: %d bytes, %d are free in one of %d", ErrTooLarge, n, most, j.o.FileBytes)
 	}
 	j.mu.Lock()
-	for j.err == nil && len(j.open.items) > 0 && len(j.open.buf)+n+len(j.open.items)*itemSize > j.batchMax() {
+	for j.err == nil && len(j.open.items) > 0 && len(j.open.buf)+n+len(j.open.items)*itemSize > batchMax(j.o.FileBytes) {
 		j.space.Wait()
 	}
 	if j.err != nil {
@@ -89,11 +89,15 @@ func (j *Journal) reserve(n int) (*batch, error) {
 }
 
 // batchMax is when a batch takes nothing more: small files take small blocks.
-func (j *Journal) batchMax() int { return min(blockBytesMax, int(j.o.FileBytes/4)) }
+func batchMax(fileBytes int64) int { return min(blockBytesMax, int(fileBytes/4)) }
 
 // bodyMax is what one item may take of a file: not the header page, nor head,
 // table and names.
-func (j *Journal) bodyMax() int { return int(j.o.FileBytes) - 4*page - j.batchMax()/2 }
+func bodyMax(fileBytes int64) int { return int(fileBytes) - 4*page - batchMax(fileBytes)/2 }
+
+// EntryBytesMax is the longest command, in bytes, of an entry that a file of a size
+// takes.
+func EntryBytesMax(fileBytes int64) int { return bodyMax(fileBytes) - entrySize }
 
 // release ends what reserve began.
 func (j *Journal) release() {

@@ -65,6 +65,7 @@ type Storage struct {
 	commit                    *Histogram
 	appliedEntries, appliedBy *Counter
 	corrupt                   *CounterVec
+	journalSync               *Histogram
 }
 
 // NewStorage makes the storage rooms' metrics.
@@ -75,6 +76,7 @@ func NewStorage(r *Registry) *Storage {
 		commit:         r.Histogram(Opts{"produce", "commit", "seconds", "From a proposal to its application: the Raft log's sync and the quorum lie in between."}, Latency()),
 		appliedEntries: r.Counter(Opts{"core", "applied", "entries", "Log entries applied to partitions."}),
 		appliedBy:      r.Counter(Opts{"core", "applied", "bytes", "Bytes of log entries applied to partitions."}),
+		journalSync:    r.Histogram(Opts{"journal", "sync", "seconds", "Writes to the Raft log, each with its sync: what every acknowledgement waits for."}, Latency()),
 		corrupt:        r.CounterVec(Opts{"segment", "corrupt", "errors", "Damage found when reading, by topic."}, Bound{Labels: []string{"topic"}, Max: scriptsMax}),
 	}
 }
@@ -96,8 +98,43 @@ func (s *Storage) Applied(entries, bytes int) {
 // Committed counts one proposal from its start to its application.
 func (s *Storage) Committed(took time.Duration) { s.commit.Since(took) }
 
+// Synced counts one write to the Raft log with its sync.
+func (s *Storage) Synced(_ int, took time.Duration) { s.journalSync.Since(took) }
+
 // Corrupt counts damage found in a topic.
 func (s *Storage) Corrupt(topic string) { s.corrupt.With(topic).Inc() }
+
+// JournalSample is the Raft log at a scrape. All but the last three only grow.
+type JournalSample struct {
+	Syncs, Seals, Bytes, Waits, Moved float64
+	Files, FileBytes                  float64
+	Direct                            bool
+}
+
+// Journal asks f at every scrape for the Raft log's state.
+func Journal(r *Registry, f func() JournalSample) {
+	fam := func(noun, unit, help string, total bool) Family {
+		return Family{Opts: Opts{"journal", noun, unit, help}, Total: total, Max: 1}
+	}
+	families := []Family{
+		fam("", "syncs", "Synced writes of the Raft log that somebody waited for.", true),
+		fam("seal", "syncs", "Synced writes of the Raft log after a pause, which tell damage from a torn write.", true),
+		fam("written", "bytes", "Bytes written to the Raft log.", true),
+		fam("wait", "events", "Times that a write waited for the next file to be prepared.", true),
+		fam("moved", "replicas", "Replicas written again to free an old file.", true),
+		fam("", "files", "Files of the Raft log, spares included.", false),
+		fam("size", "bytes", "Bytes of the Raft log's files.", false),
+		fam("direct", "state", "1 where the Raft log is written past the page cache.", false),
+	}
+	r.Collect(families, func() [][]Sample {
+		s := f()
+		out := make([][]Sample, len(families))
+		for i, v := range []float64{s.Syncs, s.Seals, s.Bytes, s.Waits, s.Moved, s.Files, s.FileBytes, truth(s.Direct)} {
+			out[i] = []Sample{{nil, v}}
+		}
+		return out
+	})
+}
 
 // PartitionSample is one partition at a scrape.
 type PartitionSample struct {

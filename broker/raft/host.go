@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/lni/dragonboat/v4/raftio"
 	sm "github.com/lni/dragonboat/v4/statemachine"
 
+	"github.com/millrace-io/millrace/broker/journal"
 	"github.com/millrace-io/millrace/broker/model"
 )
 
@@ -31,13 +33,13 @@ const (
 	controllerSnapshotEntries = 1000
 	// inMemLogBytesMax bounds what one partition holds in Raft's memory.
 	inMemLogBytesMax = 64 << 20
-	// logDBShards is how many pebble databases hold the Raft log, fixed in the
-	// format for ever. One: whatever all engine shards have ready shares a sync.
-	logDBShards = 1
-	// A database keeps up to 4 tables in memory, of which two are the rule; a
-	// table's size lies within these.
-	logDBTables                                  = 2 * logDBShards
-	logDBTableBytesMin, logDBTableBytesMax int64 = 1 << 20, 64 << 20
+	// journalDir lies in Options.Dir.
+	journalDir = "journal"
+	// commandOverhead is what the library may add to a command, in bytes.
+	commandOverhead = 64
+	// otherLog is what dragonboat says of a directory that another log was used in;
+	// the error itself is in a package of its own.
+	otherLog = "logdb type changed"
 )
 
 // Options says where a Host keeps its log and whom it talks to.
@@ -48,9 +50,17 @@ type Options struct {
 	Node model.NodeID
 	// Listen and Advertise are HOST:PORT of node-to-node traffic.
 	Listen, Advertise string
-	// MemoryBytes is about what the log's tables may take.
-	MemoryBytes int64
-	Log         *slog.Logger
+	// JournalFileBytes and JournalBytesMax are the size of one of the log's files,
+	// and of all of them.
+	JournalFileBytes, JournalBytesMax int64
+	// Fatal is told when the log cannot be written or synced. It must end the process.
+	Fatal func(error)
+	// Pinned, if set, is told which partition's log keeps old files from being used
+	// again: it should be flushed, then Snapshot called. It must not wait.
+	Pinned func(model.ShardID)
+	// Synced, if set, is told of every write to the log, with its sync; it must be quick.
+	Synced func(bytes int, took time.Duration)
+	Log    *slog.Logger
 }
 
 // LeaderChange says who leads a shard now, as this node knows it.
@@ -71,15 +81,18 @@ type Host struct {
 	log      *slog.Logger
 	changes  *mailbox
 	barriers barriers
+	journal  *journal.Journal
+	// commandMax is the largest command that is taken, in bytes.
+	commandMax int
 }
 
 // Open starts the Raft log in o.Dir and listens for peers. It starts no replica.
 func Open(o Options) (*Host, error) {
-	h := &Host{node: o.Node, registry: newRegistry(), log: o.Log, changes: newMailbox()}
+	h := &Host{
+		node: o.Node, registry: newRegistry(), log: o.Log, changes: newMailbox(),
+		commandMax: min(inMemLogBytesMax, journal.EntryBytesMax(o.JournalFileBytes)-commandOverhead),
+	}
 	h.registry.setAddress(o.Node, o.Advertise)
-	db := config.GetTinyMemLogDBConfig()
-	db.Shards = logDBShards
-	db.KVWriteBufferSize = uint64(min(max(o.MemoryBytes/logDBTables, logDBTableBytesMin), logDBTableBytesMax))
 	nodes, err := dragonboat.NewNodeHost(config.NodeHostConfig{
 		NodeHostDir:       o.Dir,
 		NodeHostID:        target(o.Node),
@@ -89,12 +102,19 @@ func Open(o Options) (*Host, error) {
 		RaftEventListener: h.changes,
 		Expert: config.ExpertConfig{
 			Engine:              engine(),
-			LogDB:               db,
+			LogDB:               config.GetTinyMemLogDBConfig(), // its numbers are checked; nothing uses them
+			LogDBFactory:        &journalFactory{h: h, o: o},
 			NodeRegistryFactory: h.registry,
 		},
 	})
 	if err != nil {
 		h.changes.close()
+		if h.journal != nil {
+			err = errors.Join(err, h.journal.Close())
+		}
+		if strings.Contains(err.Error(), otherLog) {
+			err = ErrOtherLog
+		}
 		return nil, fmt.Errorf("open raft log in %s: %w", o.Dir, err)
 	}
 	h.nodes = nodes
@@ -117,6 +137,9 @@ func (h *Host) Changes() <-chan LeaderChange { return h.changes.out }
 // StartPartition starts this node's replica of a partition's shard. members are
 // all nodes that hold one; they matter only at the very first start.
 func (h *Host) StartPartition(shard model.ShardID, members []model.NodeID, m StateMachine) error {
+	if err := h.damaged(shard); err != nil {
+		return fmt.Errorf("start replica of shard %d: %w", shard, err)
+	}
 	create := func(uint64, uint64) sm.IOnDiskStateMachine { return &diskMachine{machine: m} }
 	err := h.nodes.StartOnDiskReplica(h.initial(shard, members), false, create, h.config(shard, len(members)))
 	if errors.Is(err, dragonboat.ErrClosed) {
@@ -148,6 +171,9 @@ func (h *Host) CheckLog(shard model.ShardID, applied uint64) error {
 
 // StartController starts this node's replica of the controller's shard.
 func (h *Host) StartController(members []model.NodeID, m ControllerMachine) error {
+	if err := h.damaged(ControllerShard); err != nil {
+		return fmt.Errorf("start replica of the controller: %w", err)
+	}
 	create := func(uint64, uint64) sm.IStateMachine { return memoryMachine{machine: m} }
 	c := h.config(ControllerShard, len(members))
 	c.SnapshotEntries, c.CompactionOverhead = controllerSnapshotEntries, controllerSnapshotEntries/2
@@ -158,9 +184,14 @@ func (h *Host) StartController(members []model.NodeID, m ControllerMachine) erro
 	return nil
 }
 
+// HasLog tells whether this node has a log of shard.
+func (h *Host) HasLog(shard model.ShardID) bool {
+	return h.nodes.HasNodeInfo(uint64(shard), replicaID(h.node))
+}
+
 // initial is empty once the replica has been bootstrapped: its log knows better.
 func (h *Host) initial(shard model.ShardID, members []model.NodeID) map[uint64]dragonboat.Target {
-	if h.nodes.HasNodeInfo(uint64(shard), replicaID(h.node)) {
+	if h.HasLog(shard) {
 		return nil
 	}
 	initial := make(map[uint64]dragonboat.Target, len(members))

@@ -121,7 +121,11 @@ func (e eager) StartController(members []model.NodeID, m ControllerMachine) erro
 func openHost(t *testing.T, dir string) *Host {
 	t.Helper()
 	addr := freeAddress(t)
-	h, err := Open(Options{Dir: dir, Node: 0, Listen: addr, Advertise: addr, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	h, err := Open(Options{
+		Dir: dir, Node: 0, Listen: addr, Advertise: addr, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		JournalFileBytes: 4 << 20, JournalBytesMax: 32 << 20,
+		Fatal: func(err error) { panic(err) },
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,10 +137,15 @@ const shard model.ShardID = 100
 // awaitLeader reads changes until this node leads the shard.
 func awaitLeader(t *testing.T, h node) LeaderChange {
 	t.Helper()
+	return awaitLeaderOf(t, h, shard)
+}
+
+func awaitLeaderOf(t *testing.T, h node, of model.ShardID) LeaderChange {
+	t.Helper()
 	for {
 		select {
 		case c := <-h.Changes():
-			if c.Shard == shard && c.Leader == 0 {
+			if c.Shard == of && c.Leader == 0 {
 				return c
 			}
 		case <-time.After(10 * time.Second):

@@ -2,13 +2,11 @@ package raft
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	stdlog "log"
 	"log/slog"
 	"strings"
 	"sync"
-	"syscall"
 
 	"github.com/lni/dragonboat/v4/logger"
 )
@@ -41,64 +39,27 @@ func (l lineLogger) Panicf(format string, args ...any) {
 	panic(fmt.Sprintf(format, args...))
 }
 
-// UseLogger routes the process-wide logging of dragonboat, and of the database
-// that holds its log, into log; without it both write to stderr in their own
-// formats. dragonboat's goes to the first log given in a process, the database's
-// to the last.
-//
-// fatal is told when that database cannot write what it must: it would repeat a
-// failed flush for ever, and tell nobody but its logger. fatal ends the process;
-// until then whoever met the error waits, so that nothing is acknowledged.
-func UseLogger(log *slog.Logger, fatal func(error)) {
+// UseLogger routes dragonboat's process-wide logging, and Go's standard logger,
+// into log; without it both write to stderr in their own formats. dragonboat's goes
+// to the first log given in a process.
+func UseLogger(log *slog.Logger) {
 	useLogger.Do(func() {
 		logger.SetLoggerFactory(func(pkg string) logger.ILogger {
 			return lineLogger{log: log.With("package", pkg)}
 		})
 	})
 	stdlog.SetFlags(0)
-	stdlog.SetOutput(&databaseLines{log: log, fatal: fatal})
+	stdlog.SetOutput(standardLines{log})
 }
 
 // useLogger: the library panics when it is given a second one.
 var useLogger sync.Once
 
-// ErrDatabase says that the database under the Raft log failed to write. The
-// node must stop.
-var ErrDatabase = errors.New("raft log cannot be written")
+// standardLines takes what comes by Go's standard logger, line by line.
+type standardLines struct{ log *slog.Logger }
 
-// databaseLines takes what comes by Go's standard logger: the database has no
-// other way to tell of an error in its background work, and tells of one in a
-// commit so before it panics.
-type databaseLines struct {
-	log   *slog.Logger
-	fatal func(error)
-}
-
-// backgroundError begins the database's line about a failed flush or compaction.
-const backgroundError = "background error: "
-
-// deviceErrors are what a device, or its file system, answers to writes.
-var deviceErrors = []syscall.Errno{syscall.EIO, syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS}
-
-// Write implements io.Writer. It does not return from what is fatal.
-func (l *databaseLines) Write(line []byte) (int, error) {
-	text := strings.TrimSpace(string(line))
-	if !deadly(text) {
-		l.log.Warn("standard log", "text", text)
-		return len(line), nil
-	}
-	l.fatal(fmt.Errorf("%w: %s", ErrDatabase, strings.TrimPrefix(text, backgroundError)))
-	select {} // the process ends; the caller would go on, or panic
-}
-
-func deadly(text string) bool {
-	if strings.HasPrefix(text, backgroundError) {
-		return true
-	}
-	for _, e := range deviceErrors {
-		if strings.HasSuffix(text, e.Error()) {
-			return true
-		}
-	}
-	return false
+// Write implements io.Writer.
+func (l standardLines) Write(line []byte) (int, error) {
+	l.log.Warn("standard log", "text", strings.TrimSpace(string(line)))
+	return len(line), nil
 }

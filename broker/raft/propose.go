@@ -47,6 +47,9 @@ type verdict struct {
 // Propose hands cmd to the log. cmd must not change afterwards. An error means
 // that it is surely not in the log.
 func (h *Host) Propose(shard model.ShardID, cmd []byte, timeout time.Duration) (*Proposal, error) {
+	if err := h.checkSize(cmd); err != nil {
+		return nil, fmt.Errorf("propose to shard %d: %w", shard, err)
+	}
 	timeout = max(timeout, proposeTimeoutMin)
 	rs, err := h.nodes.Propose(h.nodes.GetNoOPSession(uint64(shard)), cmd, timeout)
 	if err != nil {

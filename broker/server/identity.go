@@ -27,6 +27,9 @@ var (
 	// ErrHostname says that the machine was renamed: the Raft log's library ties
 	// its directory to the host's name.
 	ErrHostname = errors.New("host name differs from the one the data directory was written under")
+	// ErrMetadataLost says that the node was part of a cluster, and the log that
+	// names its topics is gone. Starting would set their data aside.
+	ErrMetadataLost = errors.New("the raft log of the cluster's metadata is gone: restore <data-dir>/raft, or start with an empty --data-dir")
 )
 
 // identity ties a data directory to a node of a cluster.
@@ -35,6 +38,8 @@ type identity struct {
 	Node    model.NodeID `json:"node"`
 	Cluster string       `json:"cluster"`
 	Host    string       `json:"host"`
+	// Formed: the node has been part of its cluster, so there is a controller's log.
+	Formed bool `json:"formed"`
 }
 
 // openIdentity reads the directory's identity, or gives it one when it is new.

@@ -17,6 +17,7 @@ import (
 	"github.com/millrace-io/millrace/broker/config"
 	"github.com/millrace-io/millrace/broker/coordinator"
 	"github.com/millrace-io/millrace/broker/core"
+	"github.com/millrace-io/millrace/broker/disk"
 	"github.com/millrace-io/millrace/broker/fetch"
 	"github.com/millrace-io/millrace/broker/kafka"
 	"github.com/millrace-io/millrace/broker/metrics"
@@ -207,14 +208,17 @@ func (s *Server) startStorage(context.Context, identity) error {
 	if a := s.n.AdvertiseRPC; a != (config.Address{}) {
 		advertise = a.String()
 	}
-	raft.UseLogger(s.log, s.die)
+	raft.UseLogger(s.log)
+	fileBytes, bytesMax := journalSizes(s.n, memory, s.space.Total())
 	s.raft, err = raft.Open(raft.Options{
 		Dir: s.path("raft"), Node: s.n.ID, Listen: rpc, Advertise: advertise, Log: s.log,
-		MemoryBytes: memory * int64(s.n.JournalPercent) / 100,
+		JournalFileBytes: fileBytes, JournalBytesMax: bytesMax,
+		Fatal: s.die, Pinned: s.cores.Release, Synced: s.storage.Synced,
 	})
 	if err != nil {
 		return err
 	}
+	metrics.Journal(s.registry, s.journalSample)
 	s.cores.UseLog(coreLog{s.raft})
 	s.produce = produce.New(produce.Options{Cores: s.cores, Raft: s.raft, Space: s.space.Check, Committed: s.storage.Committed, Now: time.Now})
 	s.fetch = fetch.New(s.cores, s.raft)
@@ -228,6 +232,32 @@ func (s *Server) startStorage(context.Context, identity) error {
 		s.node.listeners[name] = s.address(name)
 	}
 	return nil
+}
+
+// The raft log's least file, and the shares of memory and disk that its files and
+// the whole of it may take.
+const (
+	journalFileBytesMin           = 4 << 20
+	journalFilesMin               = 4
+	journalMemoryShare            = 16 // two files are read into memory at the start
+	journalDiskShare, filesInDisk = 8, 64
+)
+
+// journalSizes fits the raft log's settings to the machine.
+func journalSizes(n config.Node, memory, diskBytes int64) (fileBytes, bytesMax int64) {
+	fileBytes = min(n.JournalFileBytes, memory/journalMemoryShare, diskBytes/filesInDisk)
+	fileBytes = max(fileBytes, journalFileBytesMin) &^ (disk.DirectAlign - 1)
+	bytesMax = max(min(n.JournalBytesMax, diskBytes/journalDiskShare), journalFilesMin*fileBytes)
+	return fileBytes, bytesMax
+}
+
+// journalSample is what metrics show of the raft log.
+func (s *Server) journalSample() metrics.JournalSample {
+	j := s.raft.Journal()
+	return metrics.JournalSample{
+		Syncs: float64(j.Syncs), Seals: float64(j.Seals), Bytes: float64(j.Bytes), Waits: float64(j.Waits), Moved: float64(j.Moved),
+		Files: float64(j.Files), FileBytes: float64(j.FileBytes), Direct: j.Direct,
+	}
 }
 
 // rpcAddress picks a free port where none is given: the library wants to know it
@@ -266,6 +296,9 @@ func (s *Server) startController(ctx context.Context, id identity) error {
 	s.node.waitFor("waiting for the controller")
 	s.cluster = cluster.New(cluster.Options{Node: s.n.ID, Proposer: s.raft, Static: s.n.Static, Log: s.log})
 	s.node.cluster = s.cluster
+	if id.Formed && !s.raft.HasLog(raft.ControllerShard) {
+		return ErrMetadataLost
+	}
 	if err := s.raft.StartController([]model.NodeID{s.n.ID}, s.cluster.StateMachine()); err != nil {
 		return err
 	}
@@ -283,7 +316,11 @@ func (s *Server) startController(ctx context.Context, id identity) error {
 	if name != id.Cluster {
 		return fmt.Errorf("%w: the directory says cluster %s, the controller %s", ErrForeignData, id.Cluster, name)
 	}
-	return nil
+	if !id.Formed {
+		id.Formed = true
+		_, err = writeIdentity(s.n.DataDir, id)
+	}
+	return err
 }
 
 // registration is what others are told of this node.

@@ -77,6 +77,9 @@ func (s *space) Check() error {
 // Free is the number of bytes that were free when last measured.
 func (s *space) Free() int64 { return s.free.Load() }
 
+// Total is the size of the file system in bytes, as last measured.
+func (s *space) Total() int64 { return s.total.Load() }
+
 func (s *space) run(ctx context.Context) {
 	t := time.NewTicker(spaceEvery)
 	defer t.Stop()

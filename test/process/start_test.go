@@ -1,11 +1,13 @@
 package process
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -179,25 +181,38 @@ func rss(t *testing.T, n *node.Node) int64 {
 	return u.RSSBytes
 }
 
-// raftFiles are those of the Raft log that a start reads.
-var raftFiles = []string{"MANIFEST-*", "CURRENT", "*.log", "*.sst", "OPTIONS-*"}
+// journalWounds are ways to damage the Raft log of a stopped node, given its first
+// file and how much of it holds blocks.
+var journalWounds = map[string]func(t *testing.T, file string, used int64){
+	"header":  func(t *testing.T, file string, _ int64) { flip(t, file, 20) },
+	"first":   func(t *testing.T, file string, _ int64) { flip(t, file, 4096+8) },
+	"record":  func(t *testing.T, file string, used int64) { flip(t, file, used/2) },
+	"seal":    func(t *testing.T, file string, used int64) { flip(t, file, used-40) },
+	"cut":     func(t *testing.T, file string, used int64) { truncate(t, file, used/2) },
+	"missing": func(t *testing.T, file string, _ int64) { remove(t, file) },
+	"gone": func(t *testing.T, file string, _ int64) {
+		for _, f := range glob(t, filepath.Dir(file), "*") {
+			remove(t, f)
+		}
+	},
+}
 
-// TestRaftLogDamaged damages each kind of file of the Raft log: the broker says
-// so and does not start, or does not serve what it has lost entries of, or has
-// everything acknowledged.
+// TestRaftLogDamaged damages the Raft log: the broker says so and does not start,
+// or does not serve what it has lost entries of, or has everything acknowledged.
 func TestRaftLogDamaged(t *testing.T) {
-	for _, pattern := range raftFiles {
-		t.Run(pattern, func(t *testing.T) {
+	for name, hurt := range journalWounds {
+		t.Run(name, func(t *testing.T) {
 			n := node.Start(t, node.Options{Args: []string{"--memory", "128M"}})
 			makeTopic(t, n, "kept", 1)
-			kept, err := writeTo(t, n, "kept", 200) // enough for a table
+			kept, err := writeTo(t, n, "kept", 50)
 			if err != nil {
 				t.Fatal(err)
 			}
 			n.Stop()
-			damageRaft(t, n, pattern)
+			first := glob(t, filepath.Join(n.O.Dir, "raft", "journal"), "*.journal")[0]
+			hurt(t, first, usedBytes(t, first))
 			if err := n.TryRestart(); err != nil {
-				if text := said(t, n); !strings.Contains(text, "raft log") {
+				if text := said(t, n); !regexp.MustCompile("raft (log|journal) is damaged|raft log of the cluster's metadata is gone").MatchString(text) {
 					t.Errorf("%v, and it does not say that the Raft log is damaged:\n%s", err, text)
 				}
 				t.Log("it does not start, and says so")
@@ -216,21 +231,19 @@ func TestRaftLogDamaged(t *testing.T) {
 	}
 }
 
-func damageRaft(t *testing.T, n *node.Node, pattern string) {
+// usedBytes is where a file's zeroes begin.
+func usedBytes(t *testing.T, file string) int64 {
 	t.Helper()
-	hurt := 0
-	err := filepath.WalkDir(filepath.Join(n.O.Dir, "raft"), func(path string, d os.DirEntry, err error) error {
-		if ok, _ := filepath.Match(pattern, d.Name()); ok && !d.IsDir() { // a constant pattern
-			hurt++
-			info, err := d.Info()
-			if err != nil || info.Size() == 0 {
-				return err
-			}
-			flip(t, path, info.Size()/2)
-		}
-		return err
-	})
-	if err != nil || hurt == 0 {
-		t.Fatalf("no %s below %s: %v", pattern, n.O.Dir, err)
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return int64(len(bytes.TrimRight(b, "\x00")))
+}
+
+func truncate(t *testing.T, file string, size int64) {
+	t.Helper()
+	if err := os.Truncate(file, size); err != nil {
+		t.Fatal(err)
 	}
 }

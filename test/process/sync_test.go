@@ -18,7 +18,9 @@ import (
 	"github.com/millrace-io/millrace/test/node"
 )
 
-const syncCalls = "fsync,fdatasync,sync_file_range"
+// syncCalls make bytes durable: of the journal, which is open for synced writes,
+// every write does.
+const syncCalls = "fsync,fdatasync,sync_file_range,pwrite64"
 
 // strace attaches to every thread of a process and returns when it has.
 func strace(t *testing.T, pid int, args ...string) (stop func()) {
@@ -60,10 +62,15 @@ func strace(t *testing.T, pid int, args ...string) (stop func()) {
 	return stop
 }
 
-var syncLine = regexp.MustCompile(`(?:^|\s)(\d+\.\d+) (?:<\.\.\. )?(fsync|fdatasync)`)
+// syncLine is a call that makes the journal durable: a write where the file is open
+// with O_DIRECT and O_DSYNC, an fdatasync where it is not.
+var syncLine = regexp.MustCompile(`(?:^|\s)(\d+\.\d+) (pwrite64|fdatasync)\(\d+<[^>]*\.journal>`)
+
+// sealsMax is how many seals a pause in the series may add.
+const sealsMax = 3
 
 // TestSyncBeforeAck shows, for each of a series of single writes, a sync that
-// begins after the request and ends before its answer.
+// begins after the request and before its answer, and no more of them than writes.
 func TestSyncBeforeAck(t *testing.T) {
 	n := node.Start(t, node.Options{})
 	cl := n.Client(kgo.ProducerLinger(0), kgo.AllowAutoTopicCreation())
@@ -76,7 +83,7 @@ func TestSyncBeforeAck(t *testing.T) {
 	}
 	produce() // makes the topic
 	trace := filepath.Join(t.TempDir(), "trace")
-	stop := strace(t, n.Pid(), "-ttt", "-T", "-e", "trace="+syncCalls, "-o", trace)
+	stop := strace(t, n.Pid(), "-ttt", "-y", "-e", "trace="+syncCalls, "-o", trace)
 	const writes = 50
 	var sent, acked [writes]time.Time
 	for i := range writes {
@@ -102,6 +109,9 @@ func TestSyncBeforeAck(t *testing.T) {
 			t.Errorf("write %d: no sync between request %v and answer %v", i, sent[i], acked[i])
 		}
 	}
+	if len(syncs) > writes+sealsMax {
+		t.Errorf("%d syncs for %d serial writes", len(syncs), writes)
+	}
 	t.Logf("%d syncs for %d serial writes", len(syncs), writes)
 }
 
@@ -125,32 +135,27 @@ var syncCases = []struct {
 	records int
 }{
 	{name: "everything", records: 1},
+	{name: "journal", paths: journalFiles, records: 1},
+	{name: "next journal file", paths: nextJournalFile, acked: true, records: 600},
 	{name: "segments", paths: segmentFiles, acked: true, records: 1},
-	{name: "log tables", paths: tableFiles, acked: true, records: 600},
+}
+
+func journalFiles(t *testing.T, dir string) []string {
+	return glob(t, filepath.Join(dir, "raft", "journal"), "*.journal")
+}
+
+// nextJournalFile is the name that a file has while it is prepared.
+func nextJournalFile(_ *testing.T, dir string) (paths []string) {
+	for i := range 20 {
+		paths = append(paths, filepath.Join(dir, "raft", "journal", fmt.Sprintf("spare-%016x", i)))
+	}
+	return paths
 }
 
 func segmentFiles(t *testing.T, dir string) []string {
 	paths, err := filepath.Glob(filepath.Join(dir, "topics", "*", "*", "*.log"))
 	if err != nil || len(paths) == 0 {
 		t.Fatalf("no segments in %s: %v", dir, err)
-	}
-	return paths
-}
-
-// tableFiles are the names that the Raft log's next tables will have.
-func tableFiles(t *testing.T, dir string) (paths []string) {
-	var db string
-	err := filepath.WalkDir(filepath.Join(dir, "raft"), func(path string, d os.DirEntry, err error) error {
-		if strings.HasPrefix(d.Name(), "MANIFEST-") {
-			db = filepath.Dir(path)
-		}
-		return err
-	})
-	if err != nil || db == "" {
-		t.Fatalf("no log database in %s: %v", dir, err)
-	}
-	for i := range 100 {
-		paths = append(paths, filepath.Join(db, fmt.Sprintf("%06d.sst", i)))
 	}
 	return paths
 }

@@ -1,0 +1,92 @@
+package raft
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/lni/dragonboat/v4"
+	"github.com/lni/dragonboat/v4/config"
+	"github.com/lni/dragonboat/v4/raftio"
+
+	"github.com/millrace-io/millrace/broker/disk"
+	"github.com/millrace-io/millrace/broker/journal"
+	"github.com/millrace-io/millrace/broker/model"
+)
+
+// ErrOtherLog says that a data directory was written by a version that kept its
+// Raft log otherwise.
+var ErrOtherLog = errors.New("this data directory's raft log is of an older kind, which this version does not read: " +
+	"copy its topics to a new broker with the version that wrote it, or start with an empty --data-dir")
+
+// journalFactory makes dragonboat use our log.
+type journalFactory struct {
+	h *Host
+	o Options
+}
+
+// Name is part of config.LogDBFactory.
+func (*journalFactory) Name() string { return journal.Name }
+
+// Create is part of config.LogDBFactory.
+func (f *journalFactory) Create(config.NodeHostConfig, config.LogDBCallback, []string, []string) (raftio.ILogDB, error) {
+	j, err := journal.Open(journal.Options{
+		FS: disk.OS{}, Dir: filepath.Join(f.o.Dir, journalDir),
+		FileBytes: f.o.JournalFileBytes, BytesMax: f.o.JournalBytesMax,
+		Log: f.o.Log, Fatal: f.fatal, Pinned: f.pinned, Synced: f.o.Synced,
+	})
+	if err != nil {
+		return nil, err
+	}
+	f.h.journal = j
+	return j, nil
+}
+
+// fatal does not return: whoever waits for the log would panic on its error before
+// the process has ended in order.
+func (f *journalFactory) fatal(err error) {
+	f.o.Fatal(err)
+	select {}
+}
+
+// pinned is called by the journal: it must not wait.
+func (f *journalFactory) pinned(i raftio.NodeInfo) {
+	shard := model.ShardID(i.ShardID)
+	switch {
+	case shard == ControllerShard:
+		go f.h.snapshotController()
+	case f.o.Pinned != nil:
+		f.o.Pinned(shard)
+	}
+}
+
+// snapshotController lets the controller's log go. A failure is met again when the
+// journal asks the next time.
+func (h *Host) snapshotController() {
+	rs, err := h.nodes.RequestSnapshot(uint64(ControllerShard), dragonboat.SnapshotOption{OverrideCompactionOverhead: true}, time.Minute)
+	if err == nil {
+		<-rs.ResultC()
+		rs.Release()
+	}
+}
+
+// damaged tells what a shard's log has lost, or nil.
+func (h *Host) damaged(shard model.ShardID) error {
+	err := h.journal.Damaged()[raftio.GetNodeInfo(uint64(shard), replicaID(h.node))]
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", ErrLogDamaged, err)
+}
+
+// Journal tells what the log has written.
+func (h *Host) Journal() journal.Stats { return h.journal.Stats() }
+
+// checkSize refuses what the log could not write.
+func (h *Host) checkSize(cmd []byte) error {
+	if len(cmd) > h.commandMax {
+		return fmt.Errorf("%w: %d bytes, it takes %d; larger journal files take more", ErrTooLarge, len(cmd), h.commandMax)
+	}
+	return nil
+}
