@@ -247,15 +247,19 @@ func (j *Journal) SaveSnapshots(updates []pb.Update) error {
 
 // ImportSnapshot implements raftio.ILogDB: the snapshot becomes all there is.
 func (j *Journal) ImportSnapshot(ss pb.Snapshot, replica uint64) error {
-	return j.saveBase(j.makeNode(ss.ShardID, replica), kindKeep, func(n *node) bool {
+	err := j.saveBase(j.makeNode(ss.ShardID, replica), kindKeep, func(n *node) bool {
 		n.bootstrap = pb.MustMarshal(&pb.Bootstrap{Join: true, Type: ss.Type})
 		n.snapshot, n.snapIndex = pb.MustMarshal(&ss), ss.Index
 		n.state = pb.State{Term: ss.Term, Commit: ss.Index}
 		n.first, n.last, n.damage = ss.Index+1, ss.Index, nil
 		n.entries.reset()
-		j.forgive(n.name)
 		return true
 	})
+	if err != nil {
+		return err
+	}
+	j.forgive(name{ss.ShardID, replica}) // without n.mu: whoever lists nodes takes it second
+	return nil
 }
 
 // RemoveNodeData implements raftio.ILogDB.
