@@ -241,7 +241,7 @@ func (l *life) settle() (model, error) {
 // outcome finds what the call in flight has come to, for a node that is not as if it
 // had not been made.
 func (l *life) outcome(n raftio.NodeInfo, err error) (*replica, error) {
-	for _, c := range outcomes(l.flight, n) {
+	for i, c := range outcomes(l.flight, n) {
 		m := model{n: l.told.m.of(n)}.clone()
 		c.apply(m)
 		m.reopened()
@@ -249,7 +249,9 @@ func (l *life) outcome(n raftio.NodeInfo, err error) (*replica, error) {
 		if e == nil {
 			return m.of(n), nil
 		}
-		err = fmt.Errorf("%w; or, of %v, %w", err, c, e)
+		if i == 0 {
+			err = fmt.Errorf("%w; or, if %v was done, %w; nor is it a part of that", err, c, e)
+		}
 	}
 	return nil, err
 }

@@ -114,6 +114,7 @@ func (j *Journal) appendItem(n *node, p part, es []pb.Entry) (saved, error) {
 	n.expect(es)
 	n.turn++
 	it := item{kind: p.kind, flags: p.flags, entries: uint32(len(es)), name: n.name, state: n.state, first: n.first, last: n.last, turn: n.turn, pos: uint32(len(b.buf))}
+	it.state.Commit = min(it.state.Commit, max(n.last, n.snapIndex)) // the rest of the entries may come in another item
 	for _, blob := range blobs {
 		b.buf = appendBlob(b.buf, blob.bytes, b.mix)
 		it.flags |= blob.flag
