@@ -305,6 +305,9 @@ func conformEntries(_ *testing.T, s *subject) {
 // Every field of every type must come back. Reflection fills them, so that a field
 // that a later dragonboat adds is noticed.
 func conformFields(t *testing.T, s *subject) {
+	if n := reflect.TypeFor[pb.Entry]().NumField(); n != 8 {
+		t.Fatalf("an entry has %d fields: teach sameEntry", n)
+	}
 	var entries []pb.Entry
 	for i, kind := range []pb.EntryType{pb.ApplicationEntry, pb.ConfigChangeEntry, pb.EncodedEntry, pb.MetadataEntry} {
 		var e pb.Entry

@@ -15,6 +15,21 @@ import (
 	"github.com/millrace-io/millrace/broker/disk"
 )
 
+// TestDamage damages the journal's files, after a Close and after a power cut.
+func TestDamage(t *testing.T) {
+	for _, clean := range []bool{true, false} {
+		t.Run(fmt.Sprintf("closed %v", clean), func(t *testing.T) {
+			t.Parallel()
+			for seed := range effort() {
+				all := damaging{calls: 120, flips: 48, cuts: 8, clean: clean, removes: true}
+				if err := all.run(t.Logf, openJournal, small, seed); err != nil {
+					t.Errorf("history %d: %v", seed, err)
+				}
+			}
+		})
+	}
+}
+
 // TestPlainNoticesDamage proves the suite.
 func TestPlainNoticesDamage(t *testing.T) {
 	t.Parallel()
@@ -89,7 +104,9 @@ func (d damaging) scene(open opens, s setup, seed uint64) (*scene, error) {
 	if err := l.start(); err != nil {
 		return nil, err
 	}
-	defer func() { _ = l.db.Close() }() // of an unclean stop nobody sees this
+	if !d.clean {
+		defer func() { _ = l.db.Close() }() // which the file system that is looked at does not see
+	}
 	if err := l.makes(d.calls / 2); err != nil {
 		return nil, err
 	}

@@ -177,6 +177,12 @@ func (p *pair) fail(format string, args ...any) {
 	p.t.Fatalf("%s\nafter\n%s", fmt.Sprintf(format, args...), strings.Join(p.transcript, "\n"))
 }
 
+// TestAnswersLikePebble has the journal answer beside pebble.
+func TestAnswersLikePebble(t *testing.T) {
+	t.Parallel()
+	differential(t, openJournal, 3, 400)
+}
+
 // TestPlainAnswersLikePebble proves the suite.
 func TestPlainAnswersLikePebble(t *testing.T) {
 	t.Parallel()

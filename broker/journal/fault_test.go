@@ -12,6 +12,14 @@ import (
 	"github.com/millrace-io/millrace/broker/disk"
 )
 
+// TestFaults has each operation fail, one at a time.
+func TestFaults(t *testing.T) {
+	t.Parallel()
+	if err := faulting(openJournal, small, 60); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestPlainStopsAtFaults proves the suite.
 func TestPlainStopsAtFaults(t *testing.T) {
 	t.Parallel()
