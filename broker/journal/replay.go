@@ -75,6 +75,7 @@ func (n *node) replayBlobs(share []byte, it *item, f *file) (rest []byte, err er
 
 // replayEntries finds the places of an item's entries, as far as they can be read.
 func (n *node) replayEntries(b *block, it *item, rest []byte, f *file) {
+	n.entries.cut(it.last + 1 - uint64(it.entries)) // also those whose successors cannot be read
 	pos := it.pos + uint32(len(b.share(it))-len(rest))
 	for range it.entries {
 		e, length, err := nextEntry(rest, f.mix)
