@@ -191,6 +191,7 @@ func (s *Server) startStorage(context.Context, identity) error {
 	metrics.Build(s.registry, s.version, "")
 	s.space = openSpace(s.n.DataDir, s.n.LowSpaceGuard, s.n.LowSpaceReserve, s.log)
 	s.run(s.space.run)
+	s.run(keepHeap)
 	s.cores = core.New(core.Options{
 		Cores: cores, Log: s.log, Leadership: s.lead, Fatal: s.die, Observe: s.storage,
 		FlushDelay: s.n.Flush, FlushBytes: s.n.FlushBytes,
