@@ -132,7 +132,7 @@ func (s *Service) Ready() (ok bool, reason string) {
 
 // refusals maps what the cluster refuses to the kinds that the admin API knows.
 var refusals = []struct{ is, kind error }{
-	{cluster.ErrUnknownScript, api.ErrNotFound}, {cluster.ErrUnknownTopic, api.ErrNotFound},
+	{cluster.ErrUnknownScript, api.ErrNotFound}, {cluster.ErrUnknownTopic, api.ErrInvalid},
 	{cluster.ErrConflict, api.ErrConflict}, {cluster.ErrScriptRemoving, api.ErrConflict},
 	{cluster.ErrCycle, api.ErrInvalid}, {cluster.ErrInvalidScript, api.ErrInvalid},
 	{cluster.ErrInvalidPartitions, api.ErrInvalid}, {cluster.ErrInvalidReplication, api.ErrInvalid},
