@@ -51,6 +51,9 @@ func New(o Options) *Service {
 		connect: o.Connect, session: o.Session, store: s.store, cluster: o.Cluster, log: o.Logger,
 		reason: "it was not reached yet", watchers: map[chan struct{}]struct{}{},
 	}
+	if o.Connect == nil {
+		s.sidecars.reason = reasonOff
+	}
 	s.table = newTable(o.Cluster, s.sidecars, o.Logger)
 	return s
 }
