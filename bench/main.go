@@ -222,6 +222,7 @@ func measureAcks(ctx context.Context, o options, s *side, t *table, run int) err
 		row := fmt.Sprintf("ack at %d/s, ", rate)
 		t.latency(row, s.name, a.Quantiles)
 		t.add(row+"CPU-s per M records", s.name, u.CPUSeconds/float64(a.Count)*1e6)
+		t.add(row+"sent late, p99 ms", s.name, a.Late.P99)
 		t.syncs(row, s.name, u, a.Count)
 		t.quiet("ack", s.name, u)
 		fmt.Fprintf(os.Stderr, "%s run %d: %d/s p50 %.2f p99 %.2f ms\n", s.name, run+1, rate, a.P50, a.P99)

@@ -132,6 +132,7 @@ func (m many) load(ctx context.Context, o options, s *side, t *table) error {
 	row := fmt.Sprintf("many, ack at %d/s, ", manyRate)
 	t.latency(row, m.name, a.Quantiles)
 	t.add(row+"CPU-s per M records", m.name, u.CPUSeconds/float64(a.Count)*1e6)
+	t.add(row+"sent late, p99 ms", m.name, a.Late.P99)
 	t.syncs(row, m.name, u, a.Count)
 	t.quiet("many", m.name, u)
 	fmt.Fprintf(os.Stderr, "%s: %d partitions: %d/s p50 %.2f p99 %.2f ms\n", m.name, m.partitions, manyRate, a.P50, a.P99)

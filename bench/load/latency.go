@@ -104,9 +104,9 @@ func values(size int) [][]byte {
 
 // Acks says how an open-loop run of produces went.
 type Acks struct {
-	Quantiles
-	Late  float64 // seconds that the last record was sent behind its due time
-	Error error
+	Quantiles           // from due to acknowledged
+	Late      Quantiles // from due to sent: the loader's own part of it
+	Error     error
 }
 
 // AckLatency produces rate records/s of size bytes for the given time, one record
@@ -126,7 +126,7 @@ func AckLatency(ctx context.Context, brokers, topic string, partitions int32, ra
 		value = func(i int, _ time.Time) []byte { return vs[i%len(vs)] }
 	}
 	n := int(float64(rate) * took.Seconds())
-	lat := make([]time.Duration, n)
+	lat, sent := make([]time.Duration, n), make([]time.Duration, n)
 	var firstErr atomic.Pointer[error]
 	var wg sync.WaitGroup
 	wg.Add(n)
@@ -135,6 +135,7 @@ func AckLatency(ctx context.Context, brokers, topic string, partitions int32, ra
 		due := begin.Add(time.Duration(float64(i) / float64(rate) * float64(time.Second)))
 		sleepUntil(due)
 		r := &kgo.Record{Topic: topic, Partition: int32(i) % partitions, Value: value(i, due)}
+		sent[i] = time.Since(due)
 		cl.Produce(ctx, r, func(_ *kgo.Record, err error) {
 			lat[i] = time.Since(due)
 			if err != nil {
@@ -143,9 +144,8 @@ func AckLatency(ctx context.Context, brokers, topic string, partitions int32, ra
 			wg.Done()
 		})
 	}
-	late := time.Since(begin.Add(took)).Seconds()
 	wg.Wait()
-	a := Acks{Quantiles: quantiles(lat), Late: late}
+	a := Acks{Quantiles: quantiles(lat), Late: quantiles(sent)}
 	if e := firstErr.Load(); e != nil {
 		a.Error = *e
 	}
