@@ -73,10 +73,10 @@ func listenRows() []Row {
 			Doc:  "Where the admin API and metrics are served. Keep it on loopback: it asks for no login.",
 			node: func(n *Node, v value) { n.Admin = v.addr }},
 		{Name: "proxy_addr", Kind: KindAddress, Default: "off", Short: short,
-			Doc:  "Where the HTTP proxy is served.",
+			Doc:  "Where the HTTP proxy is served. There is none yet: an address is only logged.",
 			node: func(n *Node, v value) { n.Proxy = v.addr }},
 		{Name: "registry_addr", Kind: KindAddress, Default: "off", Short: short,
-			Doc:  "Where the schema registry is served.",
+			Doc:  "Where the schema registry is served. There is none yet: an address is only logged.",
 			node: func(n *Node, v value) { n.Registry = v.addr }},
 	}
 }

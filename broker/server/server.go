@@ -167,6 +167,11 @@ func (s *Server) listen(context.Context, identity) error {
 		}
 		s.listeners[name] = l
 	}
+	for name, a := range map[string]config.Address{"proxy_addr": s.n.Proxy, "registry_addr": s.n.Registry} {
+		if !a.Off && a != (config.Address{}) {
+			s.log.Warn("nothing is served there yet", "setting", name, "address", a)
+		}
+	}
 	return nil
 }
 
