@@ -31,6 +31,9 @@ func (e *entries) put(index uint64, p place) {
 		e.first = index
 	default:
 		e.cut(index)
+		if len(e.places) == 0 {
+			e.first = index
+		}
 	}
 	e.places = append(e.places, p)
 	e.bytes += int64(p.length)

@@ -135,7 +135,7 @@ func (r *recovery) readAll(all []*stored) error {
 	case len(all) > 0 && all[0].seq > 1:
 		return fmt.Errorf("%w: files before %s are missing", ErrDamaged, all[0].name) // the last one with blocks is never freed
 	}
-	for _, e := range empty {
+	for _, e := range slices.Backward(empty) { // so that a crash leaves no gap
 		if err := r.j.files.retire(e.name, e.size); err != nil {
 			return err
 		}

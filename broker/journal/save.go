@@ -58,7 +58,7 @@ func (j *Journal) saveUpdate(u *pb.Update, all []saved) ([]saved, error) {
 		n.install(u.Snapshot.Index)
 	}
 	if !urgent {
-		return all, nil
+		return all, j.failure() // what makes it not urgent may be what was not written
 	}
 	return j.appendParts(n, p, u.EntriesToSave, all)
 }
@@ -114,6 +114,7 @@ func (j *Journal) appendItem(n *node, p part, es []pb.Entry) (saved, error) {
 	n.expect(es)
 	n.turn++
 	it := item{kind: p.kind, flags: p.flags, entries: uint32(len(es)), name: n.name, state: n.state, first: n.first, last: n.last, turn: n.turn, pos: uint32(len(b.buf))}
+	it.state.Commit = min(it.state.Commit, max(n.last, n.snapIndex)) // the rest of the entries may come in another item
 	for _, blob := range blobs {
 		b.buf = appendBlob(b.buf, blob.bytes, b.mix)
 		it.flags |= blob.flag
@@ -202,7 +203,7 @@ func (j *Journal) saveBase(n *node, k kind, change func(n *node) bool) error {
 	n.mu.Lock()
 	if !change(n) {
 		n.mu.Unlock()
-		return nil
+		return j.failure()
 	}
 	s, err := j.appendItem(n, part{kind: k}, nil)
 	n.mu.Unlock()
@@ -247,15 +248,19 @@ func (j *Journal) SaveSnapshots(updates []pb.Update) error {
 
 // ImportSnapshot implements raftio.ILogDB: the snapshot becomes all there is.
 func (j *Journal) ImportSnapshot(ss pb.Snapshot, replica uint64) error {
-	return j.saveBase(j.makeNode(ss.ShardID, replica), kindKeep, func(n *node) bool {
+	err := j.saveBase(j.makeNode(ss.ShardID, replica), kindKeep, func(n *node) bool {
 		n.bootstrap = pb.MustMarshal(&pb.Bootstrap{Join: true, Type: ss.Type})
 		n.snapshot, n.snapIndex = pb.MustMarshal(&ss), ss.Index
 		n.state = pb.State{Term: ss.Term, Commit: ss.Index}
 		n.first, n.last, n.damage = ss.Index+1, ss.Index, nil
 		n.entries.reset()
-		j.forgive(n.name)
 		return true
 	})
+	if err != nil {
+		return err
+	}
+	j.forgive(name{ss.ShardID, replica}) // without n.mu: whoever lists nodes takes it second
+	return nil
 }
 
 // RemoveNodeData implements raftio.ILogDB.

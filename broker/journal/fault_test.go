@@ -1,0 +1,203 @@
+package journal_test
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/millrace-io/millrace/broker/disk"
+)
+
+// TestPlainStopsAtFaults proves the suite.
+func TestPlainStopsAtFaults(t *testing.T) {
+	t.Parallel()
+	if err := faulting(plainWith(flawless), small, 14); err != nil {
+		t.Error(err)
+	}
+	for _, f := range []flaw{deaf, hopeful, mute} {
+		if err := faulting(plainWith(f), small, 14); err == nil {
+			t.Errorf("%s: not noticed", f)
+		} else {
+			t.Log(err)
+		}
+	}
+}
+
+// faulting tries each way in which a disk fails, at each operation of its kind in
+// turn, once directly and once without direct I/O, where a sync is a call of its own.
+func faulting(open opens, s setup, calls int) error {
+	for _, buffered := range []bool{false, true} {
+		for _, f := range []disk.Fault{
+			{Op: disk.OpWrite, Err: unix.EIO},
+			{Op: disk.OpWrite, Err: unix.ENOSPC, Partial: 600},
+			{Op: disk.OpWrite, Err: unix.EIO, Partial: 8192},
+			{Op: disk.OpSync, Err: unix.EIO},
+			{Op: disk.OpCreate, Err: unix.ENOSPC},
+			{Op: disk.OpRename, Err: unix.EIO},
+			{Op: disk.OpSyncDir, Err: unix.EIO},
+			{Op: disk.OpOpen, Err: unix.EMFILE},
+			{Op: disk.OpRemove, Err: unix.EIO},
+			{Op: disk.OpTruncate, Err: unix.ENOSPC},
+		} {
+			for f.Skip = 0; ; f.Skip += 1 + f.Skip/8 { // all of the first, then fewer
+				hit, err := faultAt(open, s, f, calls, buffered)
+				if err != nil {
+					return fmt.Errorf("%s number %d gives %v with %d bytes done, buffered %v: %w", f.Op, f.Skip+1, f.Err, f.Partial, buffered, err)
+				}
+				if !hit {
+					break
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// verdicts are what a log told its Fatal.
+type verdicts struct {
+	mu  sync.Mutex
+	all []error
+}
+
+func (v *verdicts) tell(err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.all = append(v.all, err)
+}
+
+func (v *verdicts) told() []error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.all
+}
+
+// faultAt lives until one operation fails, once: a disk that answers well afterwards
+// must not be believed. Then the disk is healed, and the log opened, as it stands and
+// as a power cut leaves it.
+func faultAt(open opens, s setup, f disk.Fault, calls int, buffered bool) (hit bool, err error) {
+	crashing := disk.NewCrashing()
+	if buffered {
+		crashing.RefuseDirect()
+	}
+	faulty := disk.NewFaulty(crashing)
+	watched := watch(faulty)
+	f.Times = 1
+	faulty.Inject(f)
+	hits := func() bool { return watched.counts()[f.Op] > f.Skip }
+
+	var fatal verdicts
+	l := &life{setup: s, fs: crashing, told: tellSeed(uint64(f.Skip))}
+	l.open = func(_ disk.FS, s setup) (store, error) {
+		end := s.fatal
+		s.fatal = func(err error) {
+			fatal.tell(err)
+			end(err)
+		}
+		return open(watched, s)
+	}
+	// outlives opens what a power cut now would leave.
+	outlives := func(lucks uint64) error {
+		for luck := range lucks {
+			after := l.crash(luck)
+			after.open = open
+			err := after.recover()
+			if err == nil {
+				err = after.db.Close()
+			}
+			if err != nil {
+				return fmt.Errorf("power cut, outcome %d: %w", luck, err)
+			}
+		}
+		return nil
+	}
+	failed, err := l.liveUntil(&fatal, hits, calls, func() error { return outlives(6) })
+	if err != nil {
+		return true, err
+	}
+	if failed {
+		select {
+		case <-l.stopped:
+		case <-time.After(2 * time.Second):
+			return true, errors.New("fatal was not told")
+		}
+	}
+	if told := fatal.told(); len(told) > 1 || len(told) == 1 && !errors.Is(told[0], f.Err) {
+		return true, fmt.Errorf("fatal was told %v, want %w, once", told, f.Err)
+	}
+	faulty.Heal()
+	if err := outlives(2); err != nil {
+		return true, err
+	}
+	after := l.crash(1)
+	after.open, after.fs = open, crashing // no power cut: the same files
+	if err := after.recover(); err != nil {
+		return true, fmt.Errorf("healed: %w", err)
+	}
+	if err := after.goOn(); err != nil {
+		return true, fmt.Errorf("healed, and it recovered, but then: %w", err)
+	}
+	return hits(), nil
+}
+
+// liveUntil makes calls until one fails, as one may only when the disk has. If none
+// does though the disk has failed, what was acknowledged is looked at there and then.
+func (l *life) liveUntil(fatal *verdicts, hit func() bool, calls int, look func() error) (failed bool, err error) {
+	looked := false
+	if err := l.start(); err != nil {
+		return false, unless(hit(), err)
+	}
+	for i := range calls {
+		if i == calls/2 {
+			if err := l.db.Close(); err != nil {
+				return false, unless(hit(), err)
+			}
+			if err := l.start(); err != nil {
+				return false, unless(hit(), err)
+			}
+			l.told.m.reopened()
+		}
+		over := len(fatal.told()) > 0
+		c := l.told.next()
+		err := c.on(l.db, l.stopped)
+		if err == nil && over && !idle(c) {
+			return true, fmt.Errorf("%v was acknowledged after fatal was told %v", c, fatal.told())
+		}
+		if err != nil {
+			l.flight = c
+			defer l.db.Close() // which may fail as well
+			return true, errors.Join(unless(hit(), fmt.Errorf("%v: %w", c, err)), refuses(l.db))
+		}
+		c.apply(l.told.m)
+		if hit() && !looked {
+			looked = true
+			if err := look(); err != nil {
+				return true, fmt.Errorf("%v did not fail: %w", c, err)
+			}
+		}
+	}
+	if len(fatal.told()) > 0 {
+		defer l.db.Close()
+		return true, refuses(l.db)
+	}
+	return false, unless(hit(), l.db.Close())
+}
+
+// idle tells whether a call may come to nothing: it acknowledges nothing either.
+func idle(c call) bool {
+	switch c.(type) {
+	case removeTo, compactTo:
+		return true
+	}
+	return false
+}
+
+func unless(expected bool, err error) error {
+	if expected {
+		return nil
+	}
+	return err
+}
