@@ -13,6 +13,7 @@ import (
 	sm "github.com/lni/dragonboat/v4/statemachine"
 
 	"github.com/millrace-io/millrace/broker/model"
+	"github.com/millrace-io/millrace/broker/raft/transport"
 )
 
 // ControllerShard is the Raft group that holds the cluster's metadata.
@@ -50,7 +51,11 @@ type Options struct {
 	Listen, Advertise string
 	// MemoryBytes is about what the log's tables may take.
 	MemoryBytes int64
-	Log         *slog.Logger
+	// TLS secures node-to-node traffic; nil is plaintext.
+	TLS transport.TLS
+	// Network carries it; nil is the operating system's.
+	Network transport.Network
+	Log     *slog.Logger
 }
 
 // LeaderChange says who leads a shard now, as this node knows it.
@@ -91,6 +96,9 @@ func Open(o Options) (*Host, error) {
 			Engine:              engine(),
 			LogDB:               db,
 			NodeRegistryFactory: h.registry,
+			TransportFactory: transport.NewFactory(transport.Options{
+				Network: o.Network, TLS: o.TLS, Peer: checkPeer, Log: o.Log,
+			}),
 		},
 	})
 	if err != nil {
