@@ -218,6 +218,12 @@ func TestMemoryOfCommands(t *testing.T) {
 				t.Errorf("a command of %d bytes has %d and room for %d", c.bytes/4, len(e.Cmd), cap(e.Cmd))
 			}
 		}
+		b.release()
+		for _, m := range b.Requests[:cap(b.Requests)] {
+			if m.Entries != nil {
+				t.Error("a connection keeps entries that it has handed over")
+			}
+		}
 	}
 }
 
