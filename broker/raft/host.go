@@ -15,6 +15,7 @@ import (
 
 	"github.com/millrace-io/millrace/broker/journal"
 	"github.com/millrace-io/millrace/broker/model"
+	"github.com/millrace-io/millrace/broker/raft/transport"
 )
 
 // ControllerShard is the Raft group that holds the cluster's metadata.
@@ -60,7 +61,11 @@ type Options struct {
 	Pinned func(model.ShardID)
 	// Synced, if set, is told of every write to the log, with its sync; it must be quick.
 	Synced func(bytes int, took time.Duration)
-	Log    *slog.Logger
+	// TLS secures node-to-node traffic; nil is plaintext.
+	TLS transport.TLS
+	// Network carries it; nil is the operating system's.
+	Network transport.Network
+	Log     *slog.Logger
 }
 
 // LeaderChange says who leads a shard now, as this node knows it.
@@ -105,6 +110,9 @@ func Open(o Options) (*Host, error) {
 			LogDB:               config.GetTinyMemLogDBConfig(), // its numbers are checked; nothing uses them
 			LogDBFactory:        &journalFactory{h: h, o: o},
 			NodeRegistryFactory: h.registry,
+			TransportFactory: transport.NewFactory(transport.Options{
+				Network: o.Network, TLS: o.TLS, Peer: checkPeer, Log: o.Log,
+			}),
 		},
 	})
 	if err != nil {
