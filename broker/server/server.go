@@ -24,6 +24,7 @@ import (
 	"github.com/millrace-io/millrace/broker/model"
 	"github.com/millrace-io/millrace/broker/produce"
 	"github.com/millrace-io/millrace/broker/raft"
+	"github.com/millrace-io/millrace/broker/raft/transport"
 )
 
 // Server is one running node. Its fields are set while it starts and only read
@@ -215,10 +216,14 @@ func (s *Server) startStorage(context.Context, identity) error {
 		advertise = a.String()
 	}
 	raft.UseLogger(s.log)
+	secured, err := s.peerTLS()
+	if err != nil {
+		return err
+	}
 	fileBytes, bytesMax := journalSizes(s.n, memory, s.space.Total())
 	s.raft, err = raft.Open(raft.Options{
 		Dir: s.path("raft"), Node: s.n.ID, Listen: rpc, Advertise: advertise, Log: s.log,
-		JournalFileBytes: fileBytes, JournalBytesMax: bytesMax,
+		TLS: secured, JournalFileBytes: fileBytes, JournalBytesMax: bytesMax,
 		Fatal: s.die, Pinned: s.cores.Release, Synced: s.storage.Synced,
 	})
 	if err != nil {
@@ -238,6 +243,14 @@ func (s *Server) startStorage(context.Context, identity) error {
 		s.node.listeners[name] = s.address(name)
 	}
 	return nil
+}
+
+// peerTLS gives what secures node-to-node traffic; nil when no certificate is given.
+func (s *Server) peerTLS() (transport.TLS, error) {
+	if s.n.RPCCert == "" {
+		return nil, nil
+	}
+	return transport.OpenFiles(s.n.RPCCert, s.n.RPCKey, s.n.RPCCA, s.log)
 }
 
 // The raft log's least file, and the shares of memory and disk that its files and
