@@ -30,12 +30,15 @@ type side struct {
 
 const startLimit = 60 * time.Second
 
+// memory is what the broker may use: as much as the peer's heap, caches included.
+const memory = "1G"
+
 // startMillrace starts a broker on free ports and a new data directory.
 func startMillrace(ctx context.Context, binary, dir string, args ...string) (*side, error) {
 	s := &side{name: millraceSide, dir: dir}
 	all := append([]string{"start", "--data-dir", filepath.Join(dir, "data"), "--mode", "dev",
 		"--kafka-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--rpc-addr", "127.0.0.1:0",
-		"--proxy-addr", "off", "--registry-addr", "off"}, args...)
+		"--proxy-addr", "off", "--registry-addr", "off", "--memory", memory}, args...)
 	s.cmd = exec.Command(binary, all...)
 	out, err := s.cmd.StdoutPipe()
 	if err != nil {
