@@ -26,7 +26,7 @@ build: engine ## bin/millrace (static) and bin/millrace-sidecar (cgo: wasmtime)
 	@mkdir -p bin
 	cp $(ENGINE) bin/millrace-js.wasm
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/millrace ./broker/cmd/millrace
-	CGO_ENABLED=1 $(GO) build -trimpath -ldflags '-s -w' -o bin/millrace-sidecar ./sidecar/cmd/millrace-sidecar
+	CGO_ENABLED=1 $(GO) build -trimpath -ldflags '-s -w -X main.build=$(VERSION)' -o bin/millrace-sidecar ./sidecar/cmd/millrace-sidecar
 
 vet: setup
 	$(GO) vet ./...
@@ -50,6 +50,7 @@ demo: build ## A broker, a sidecar, two scripts and real data; KEEP=1 leaves the
 
 generate: ## Code and docs that are generated and checked in
 	$(GO) generate ./...
+	$(GO) test -count=1 ./broker/config ./broker/cli ./broker/admin -run 'Document|Reference|OpenAPI' -rewrite >/dev/null
 
 clean:
 	rm -rf bin build

@@ -25,7 +25,7 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 P
 printf '%s\n' "$@" >>"$PEER_DIR/server.properties"
-java -Xmx256m -cp "$KAFKA_LIBS/*" kafka.tools.StorageTool format -t MillraceBenchPeer00000 -c "$PEER_DIR/server.properties" >"$PEER_DIR/format.log" 2>&1
+java -Xmx256m -cp "$KAFKA_LIBS/*" kafka.tools.StorageTool format --ignore-formatted -t MillraceBenchPeer00000 -c "$PEER_DIR/server.properties" >"$PEER_DIR/format.log" 2>&1
 exec java "-Xms${KAFKA_HEAP:-1g}" "-Xmx${KAFKA_HEAP:-1g}" -server -XX:+UseG1GC -XX:MaxGCPauseMillis=20 \
   -XX:InitiatingHeapOccupancyPercent=35 -Djava.awt.headless=true -cp "$KAFKA_LIBS/*" kafka.Kafka "$PEER_DIR/server.properties" \
   >"$PEER_DIR/server.log" 2>&1

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -29,6 +30,8 @@ type options struct {
 	bulkBytes int64
 	backlog   int64
 	scripts   string
+	many      int
+	manyPeer  int
 }
 
 func main() {
@@ -37,13 +40,19 @@ func main() {
 	flag.StringVar(&o.peer, "peer", "", "shell command that starts the peer in its default settings; empty: none")
 	flag.StringVar(&o.peerSync, "peer-synced", "", "the same with a sync before every acknowledgement")
 	flag.StringVar(&o.dir, "dir", "", "where data goes (default: a temporary directory)")
-	flag.StringVar(&o.only, "only", "ack,e2e,bulk,start,transform", "which measurements; drain, through and sync are parts of transform")
+	flag.StringVar(&o.only, "only", "start,serial,ack,e2e,bulk,transform,many", "which measurements, comma separated; drain, through and sync are parts of transform")
+	flag.IntVar(&o.many, "many", 4096, "partitions that many creates on Millrace")
+	flag.IntVar(&o.manyPeer, "many-peer", 0, "partitions that many creates on the synced peer, 1024 for example; 0: leave it out")
 	flag.IntVar(&o.runs, "runs", 3, "how often each is repeated, sides in turn")
 	flag.DurationVar(&o.seconds, "time", 10*time.Second, "length of one latency run")
 	flag.Int64Var(&o.bulkBytes, "bulk-bytes", 4<<30, "volume of one bulk run")
 	flag.Int64Var(&o.backlog, "backlog", 2_000_000, "records that a script drains")
 	flag.StringVar(&o.scripts, "scripts", "", "which scripts, comma separated; empty: all")
 	flag.Parse()
+	if err := o.check(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(2)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, o); err != nil {
@@ -57,6 +66,13 @@ const (
 	valueBytes = 1024
 )
 
+// The names of the sides.
+const (
+	millraceSide = "millrace"
+	peerSide     = "kafka"
+	peerSyncSide = "kafka synced"
+)
+
 func run(ctx context.Context, o options) error {
 	if o.dir == "" {
 		d, err := os.MkdirTemp("", "millrace-bench-")
@@ -66,6 +82,35 @@ func run(ctx context.Context, o options) error {
 		defer func() { _ = os.RemoveAll(d) }() // data of this run only
 		o.dir = d
 	}
+	t := newTable(o.sides())
+	if o.only != "many" {
+		if err := measureSides(ctx, o, t); err != nil {
+			return err
+		}
+	}
+	if o.wants("many") {
+		if err := measureManies(ctx, o, t); err != nil {
+			return err
+		}
+	}
+	t.write(os.Stdout)
+	return nil
+}
+
+// sides names the columns.
+func (o options) sides() []string {
+	names := []string{millraceSide}
+	if o.peer != "" {
+		names = append(names, peerSide)
+	}
+	if o.peerSync != "" {
+		names = append(names, peerSyncSide)
+	}
+	return names
+}
+
+// measureSides has all sides up and lets them take turns.
+func measureSides(ctx context.Context, o options, t *table) error {
 	sides, err := startSides(ctx, o)
 	for _, s := range sides {
 		defer s.stop()
@@ -73,11 +118,6 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	names := make([]string, len(sides))
-	for i, s := range sides {
-		names[i] = s.name
-	}
-	t := newTable(names)
 	for _, s := range sides {
 		t.add("start to first ack, s", s.name, s.started.Seconds())
 	}
@@ -91,7 +131,6 @@ func run(ctx context.Context, o options) error {
 	for _, s := range sides {
 		t.add("RSS at the end, MB", s.name, float64(s.usage().RSSBytes)/1e6)
 	}
-	t.write(os.Stdout)
 	return nil
 }
 
@@ -108,14 +147,27 @@ func startSides(ctx context.Context, o options) ([]*side, error) {
 		}
 		return err
 	}
-	err := add("millrace", func(d string) (*side, error) { return startMillrace(ctx, o.millrace, d) })
+	err := add(millraceSide, func(d string) (*side, error) { return startMillrace(ctx, o.millrace, d) })
 	if err == nil && o.peer != "" {
-		err = add("kafka", func(d string) (*side, error) { return startPeer(ctx, "kafka", o.peer, d) })
+		err = add(peerSide, func(d string) (*side, error) { return startPeer(ctx, peerSide, o.peer, d) })
 	}
 	if err == nil && o.peerSync != "" {
-		err = add("kafka synced", func(d string) (*side, error) { return startPeer(ctx, "kafka synced", o.peerSync, d) })
+		err = add(peerSyncSide, func(d string) (*side, error) { return startPeer(ctx, peerSyncSide, o.peerSync, d) })
 	}
 	return sides, err
+}
+
+var measurements = []string{"start", "serial", "ack", "e2e", "bulk", "transform", "drain", "through", "sync", "many"}
+
+// check refuses a measurement that there is not: a table without it would come
+// after minutes.
+func (o options) check() error {
+	for _, w := range strings.Split(o.only, ",") {
+		if !slices.Contains(measurements, w) {
+			return fmt.Errorf("-only %q: want some of %s", w, strings.Join(measurements, ","))
+		}
+	}
+	return nil
 }
 
 func (o options) wants(what string) bool {
@@ -128,6 +180,11 @@ func (o options) wants(what string) bool {
 }
 
 func measure(ctx context.Context, o options, s *side, t *table, run int) error {
+	if o.wants("serial") {
+		if err := measureSerial(ctx, o, s, t, run); err != nil {
+			return err
+		}
+	}
 	if o.wants("ack") {
 		if err := measureAcks(ctx, o, s, t, run); err != nil {
 			return err
@@ -156,19 +213,44 @@ func measureAcks(ctx context.Context, o options, s *side, t *table, run int) err
 	}
 	load.AckLatency(ctx, s.brokers, topic, partitions, 5000, 1024, 3*time.Second, nil) // warm
 	for _, rate := range []int{2000, 10000, 20000} {
-		before := s.usage()
+		w := s.open(ctx)
 		a := load.AckLatency(ctx, s.brokers, topic, partitions, rate, 1024, o.seconds, nil)
 		if a.Error != nil {
 			return a.Error
 		}
-		cpu := s.usage().CPUSeconds - before.CPUSeconds
+		u := w.close(ctx)
 		row := fmt.Sprintf("ack at %d/s, ", rate)
-		t.add(row+"p50 ms", s.name, a.P50)
-		t.add(row+"p99 ms", s.name, a.P99)
-		t.add(row+"p99.9 ms", s.name, a.P999)
-		t.add(row+"CPU-s per M records", s.name, cpu/float64(a.Count)*1e6)
+		t.latency(row, s.name, a.Quantiles)
+		t.add(row+"CPU-s per M records", s.name, u.CPUSeconds/float64(a.Count)*1e6)
+		t.add(row+"sent late, p99 ms", s.name, a.Late.P99)
+		t.syncs(row, s.name, u, a.Count)
+		t.quiet("ack", s.name, u)
 		fmt.Fprintf(os.Stderr, "%s run %d: %d/s p50 %.2f p99 %.2f ms\n", s.name, run+1, rate, a.P50, a.P99)
 	}
+	return load.DeleteTopic(ctx, s.brokers, topic)
+}
+
+// measureSerial has one producer with one record in flight, on one partition: what
+// a sync and the way to it take, with nothing to share them with.
+func measureSerial(ctx context.Context, o options, s *side, t *table, run int) error {
+	topic := fmt.Sprintf("bench-serial-%d", run)
+	if err := load.CreateTopic(ctx, s.brokers, topic, 1); err != nil {
+		return err
+	}
+	if _, err := load.Serial(ctx, s.brokers, topic, valueBytes, 3*time.Second); err != nil { // warm
+		return err
+	}
+	w := s.open(ctx)
+	q, err := load.Serial(ctx, s.brokers, topic, valueBytes, o.seconds)
+	if err != nil {
+		return err
+	}
+	u := w.close(ctx)
+	t.latency("serial, ack ", s.name, q)
+	t.add("serial, CPU-s per M records", s.name, u.CPUSeconds/float64(q.Count)*1e6)
+	t.syncs("serial, ", s.name, u, q.Count)
+	t.quiet("serial", s.name, u)
+	fmt.Fprintf(os.Stderr, "%s run %d: serial p50 %.3f p99 %.3f ms\n", s.name, run+1, q.P50, q.P99)
 	return load.DeleteTopic(ctx, s.brokers, topic)
 }
 
@@ -191,12 +273,13 @@ func measureEndToEnd(ctx context.Context, o options, s *side, t *table, run int)
 	if err := load.CreateTopic(ctx, s.brokers, topic, 4); err != nil {
 		return err
 	}
+	w := s.open(ctx)
 	q, err := load.EndToEnd(ctx, s.brokers, topic, topic, 4, 1000, o.seconds, dueValue, dueOf)
 	if err != nil {
 		return err
 	}
-	t.add("end to end at 1000/s, p50 ms", s.name, q.P50)
-	t.add("end to end at 1000/s, p99 ms", s.name, q.P99)
+	t.latency("end to end at 1000/s, ", s.name, q)
+	t.quiet("end to end", s.name, w.close(ctx))
 	return load.DeleteTopic(ctx, s.brokers, topic)
 }
 
@@ -205,21 +288,26 @@ func measureBulk(ctx context.Context, o options, s *side, t *table, run int) err
 	if err := load.CreateTopic(ctx, s.brokers, topic, partitions); err != nil {
 		return err
 	}
-	before := s.usage()
+	w := s.open(ctx)
 	p, err := load.Produce(ctx, s.brokers, topic, partitions, o.bulkBytes/1024, load.RandomValues(1024))
 	if err != nil {
 		return err
 	}
-	between := s.usage()
+	produced := w.close(ctx)
+	w = s.open(ctx)
 	c, err := load.Consume(ctx, s.brokers, topic)
 	if err != nil {
 		return err
 	}
-	after := s.usage()
+	consumed := w.close(ctx)
 	t.add("bulk produce, MB/s", s.name, p.MBps())
-	t.add("bulk produce, CPU-s per GB", s.name, (between.CPUSeconds-before.CPUSeconds)/(float64(p.Bytes)/1e9))
+	t.add("bulk produce, CPU-s per GB", s.name, produced.CPUSeconds/(float64(p.Bytes)/1e9))
+	t.add("bulk produce, cores that the loader used", s.name, produced.LoaderCores)
 	t.add("consume, MB/s", s.name, c.MBps())
-	t.add("consume, CPU-s per GB", s.name, (after.CPUSeconds-between.CPUSeconds)/(float64(c.Bytes)/1e9))
+	t.add("consume, CPU-s per GB", s.name, consumed.CPUSeconds/(float64(c.Bytes)/1e9))
+	t.add("consume, cores that the loader used", s.name, consumed.LoaderCores)
+	t.quiet("bulk", s.name, produced)
+	t.quiet("bulk", s.name, consumed)
 	fmt.Fprintf(os.Stderr, "%s run %d: produce %.0f MB/s, consume %.0f MB/s\n", s.name, run+1, p.MBps(), c.MBps())
 	return load.DeleteTopic(ctx, s.brokers, topic)
 }

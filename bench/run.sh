@@ -2,8 +2,27 @@
 # Millrace and Apache Kafka 4.3.1 side by side, in one run: what `make bench` does.
 # The table goes to stdout and into docs/BENCHMARKS.md.
 #
-#   run.sh [FLAG...]    flags of the command in this folder, for example
-#                       -runs 1 -time 5s -bulk-bytes 536870912 -backlog 500000 -only drain,through
+#   run.sh [FLAG...]
+#
+#   -only LIST         measurements, comma separated (all of these if not given):
+#                        start      start to first ack, of every run that has sides up
+#                        serial     one producer, one record in flight, one partition
+#                        ack        2,000, 10,000 and 20,000 records/s over 16 partitions
+#                        e2e        end to end at 1,000/s
+#                        bulk       produce and consume by volume
+#                        transform  drain, through and sync, which can be named alone
+#                        many       one broker at a time with many partitions
+#   -runs 3            how often each is repeated, sides in turn
+#   -time 10s          length of one latency run
+#   -bulk-bytes 4294967296
+#                      volume of a bulk run; below 4 GiB it says little. The sync rows write an eighth of it
+#   -backlog 2000000   records that a script drains
+#   -scripts LIST      js-filter-first, js-parse-all, go (async); js, go (sync); all if not given
+#   -many 4096         partitions of many on Millrace
+#   -many-peer 0       partitions of many on Kafka synced, for example 1024; 0 leaves it out
+#   -dir DIR           where data goes (a temporary directory)
+#
+#   A short run: run.sh -runs 1 -time 5s -bulk-bytes 536870912 -backlog 500000 -only drain,through
 #
 #   MILLRACE     the broker's executable (bin/millrace)
 #   KAFKA_LIBS   a directory with Kafka's jars (else fetched by Maven into build/kafka)

@@ -24,26 +24,31 @@ type side struct {
 	admin   string
 	dir     string
 	cmd     *exec.Cmd
+	ready   time.Duration // from exec to the broker's word that it serves; of a peer, that tells nobody, as started
 	started time.Duration // from exec to the first acknowledged record
 }
 
 const startLimit = 60 * time.Second
 
+// memory is what the broker may use: as much as the peer's heap, caches included.
+const memory = "1G"
+
 // startMillrace starts a broker on free ports and a new data directory.
 func startMillrace(ctx context.Context, binary, dir string, args ...string) (*side, error) {
-	s := &side{name: "millrace", dir: dir}
+	s := &side{name: millraceSide, dir: dir}
 	all := append([]string{"start", "--data-dir", filepath.Join(dir, "data"), "--mode", "dev",
 		"--kafka-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--rpc-addr", "127.0.0.1:0",
-		"--proxy-addr", "off", "--registry-addr", "off"}, args...)
+		"--proxy-addr", "off", "--registry-addr", "off", "--memory", memory}, args...)
 	s.cmd = exec.Command(binary, all...)
 	out, err := s.cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
 	}
-	log, err := os.Create(filepath.Join(dir, "broker.log"))
+	log, err := os.OpenFile(filepath.Join(dir, "broker.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, err
 	}
+	defer log.Close()
 	s.cmd.Stderr = log
 	began := time.Now()
 	if err := s.cmd.Start(); err != nil {
@@ -51,8 +56,9 @@ func startMillrace(ctx context.Context, binary, dir string, args ...string) (*si
 	}
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
-		return nil, fmt.Errorf("broker did not become ready, see %s: %w", log.Name(), err)
+		return s, fmt.Errorf("broker did not become ready, see %s: %w", log.Name(), err)
 	}
+	s.ready = time.Since(began)
 	for _, f := range strings.Fields(line) {
 		if v, ok := strings.CutPrefix(f, "kafka="); ok {
 			s.brokers = v
@@ -99,6 +105,9 @@ func (s *side) awaitAck(ctx context.Context, began time.Time) error {
 		cl.Close()
 		if err == nil {
 			s.started = time.Since(began)
+			if s.ready == 0 {
+				s.ready = s.started
+			}
 			return nil
 		}
 		if ctx.Err() != nil {
@@ -115,15 +124,27 @@ func (s *side) usage() load.Usage {
 	return u
 }
 
-// stop ends the broker and what it started, by its own id.
-func (s *side) stop() {
+// stopLimit is what a broker of many partitions may take to close them.
+const stopLimit = 60 * time.Second
+
+// stop ends the broker and what it started, by its own id. It tells whether it
+// ended by itself.
+func (s *side) stop() bool {
 	_ = s.cmd.Process.Signal(syscall.SIGTERM) // it may have ended already
 	done := make(chan struct{})
 	go func() { _ = s.cmd.Wait(); close(done) }() // its exit status says nothing here
 	select {
 	case <-done:
-	case <-time.After(30 * time.Second):
+		return true
+	case <-time.After(stopLimit):
 		_ = s.cmd.Process.Kill()
 		<-done
+		return false
 	}
+}
+
+// kill ends it as a crash does.
+func (s *side) kill() {
+	_ = s.cmd.Process.Kill() // it may have ended already
+	_ = s.cmd.Wait()         // its exit status says nothing here
 }

@@ -5,6 +5,8 @@ import (
 	"io"
 	"slices"
 	"strings"
+
+	"github.com/millrace-io/millrace/bench/load"
 )
 
 // table collects values per row and side; a cell is printed as the median with
@@ -25,6 +27,27 @@ func (t *table) add(row, side string, v float64) {
 	}
 	k := [2]string{row, side}
 	t.cells[k] = append(t.cells[k], v)
+}
+
+// latency adds a row for each quantile that is kept.
+func (t *table) latency(row, side string, q load.Quantiles) {
+	t.add(row+"p50 ms", side, q.P50)
+	t.add(row+"p99 ms", side, q.P99)
+	t.add(row+"p99.9 ms", side, q.P999)
+	t.add(row+"max ms", side, q.Max)
+}
+
+// quiet adds what others used during a window: one row for each kind of
+// measurement, with a value for each of its windows.
+func (t *table) quiet(kind, side string, u used) {
+	t.add(kind+": cores that others used", side, u.OtherCores)
+}
+
+// syncs adds the syncs for each of records, where the side counts them.
+func (t *table) syncs(row, side string, u used, records int) {
+	if u.SyncsKnown && records > 0 {
+		t.add(row+"syncs per record", side, u.Syncs/float64(records))
+	}
 }
 
 func (t *table) cell(row, side string) string {

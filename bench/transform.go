@@ -108,12 +108,14 @@ func measureDrains(ctx context.Context, o options, s *side, t *table, run int) e
 		child := parent + "." + name
 		topics = append(topics, child, child+".dlq")
 		s.settle(ctx)
-		before := s.usage()
+		w := s.open(ctx)
 		took, err := s.drain(ctx, o, name, child)
 		if err != nil {
 			return fmt.Errorf("%s: %w", j.name, err)
 		}
-		cpu := s.usage().CPUSeconds - before.CPUSeconds
+		u := w.close(ctx)
+		cpu := u.CPUSeconds
+		t.quiet("drain", s.name, u)
 		row := "drain, " + j.name + ", "
 		t.add(row+"records/s", s.name, float64(o.backlog)/took.Seconds())
 		t.add(row+"CPU-s per M records", s.name, cpu/float64(o.backlog)*1e6)
@@ -209,14 +211,15 @@ func measureThrough(ctx context.Context, o options, s *side, t *table, run int) 
 	}
 	topics := []string{parent}
 	one := func(row, out string) error {
-		before := s.usage()
+		w := s.open(ctx)
 		q, err := load.EndToEnd(ctx, s.brokers, parent, out, jobPartitions, rate, o.seconds, dueOrder, dueOfOrder)
 		if err != nil {
 			return err
 		}
-		cpu := (s.usage().CPUSeconds - before.CPUSeconds) / (rate * o.seconds.Seconds()) * 1e6
-		t.add("through "+row+" at 1000/s, p50 ms", s.name, q.P50)
-		t.add("through "+row+" at 1000/s, p99 ms", s.name, q.P99)
+		u := w.close(ctx)
+		cpu := u.CPUSeconds / (rate * o.seconds.Seconds()) * 1e6
+		t.quiet("through", s.name, u)
+		t.latency("through "+row+" at 1000/s, ", s.name, q)
 		t.add("through "+row+" at 1000/s, CPU-s per M records", s.name, cpu)
 		fmt.Fprintf(os.Stderr, "%s run %d: through %s p50 %.2f p99 %.2f max %.1f ms, %.0f CPU-s per million\n",
 			s.name, run+1, row, q.P50, q.P99, q.Max, cpu)
@@ -282,28 +285,32 @@ func measureSync(ctx context.Context, o options, s *side, t *table, run int) err
 const syncBulkShare = 8
 
 func syncRows(ctx context.Context, o options, s *side, t *table, what, topic string) error {
-	value := func(i int, _ time.Time) []byte { return order(int64(i)) }
+	orders := repeatedOrders()
+	value := func(i int, _ time.Time) []byte { return orders(int64(i)) }
 	load.AckLatency(ctx, s.brokers, topic, partitions, 2000, orderBytes, time.Second, value) // warm
-	before := s.usage()
+	w := s.open(ctx)
 	a := load.AckLatency(ctx, s.brokers, topic, partitions, 2000, orderBytes, o.seconds, value)
 	if a.Error != nil {
 		return a.Error
 	}
-	cpu := s.usage().CPUSeconds - before.CPUSeconds
+	acked := w.close(ctx)
+	cpu := acked.CPUSeconds / float64(a.Count) * 1e6
 	row := "sync, " + what + ", "
-	t.add(row+"ack at 2000/s, p50 ms", s.name, a.P50)
-	t.add(row+"ack at 2000/s, p99 ms", s.name, a.P99)
-	t.add(row+"ack at 2000/s, CPU-s per M records", s.name, cpu/float64(a.Count)*1e6)
-	before = s.usage()
-	p, err := load.Produce(ctx, s.brokers, topic, partitions, o.bulkBytes/orderBytes/syncBulkShare, order)
+	t.latency(row+"ack at 2000/s, ", s.name, a.Quantiles)
+	t.add(row+"ack at 2000/s, CPU-s per M records", s.name, cpu)
+	w = s.open(ctx)
+	p, err := load.Produce(ctx, s.brokers, topic, partitions, o.bulkBytes/orderBytes/syncBulkShare, orders)
 	if err != nil {
 		return err
 	}
-	bulk := s.usage().CPUSeconds - before.CPUSeconds
+	written := w.close(ctx)
+	bulk := written.CPUSeconds / float64(p.Records) * 1e6
 	t.add(row+"bulk MB/s", s.name, p.MBps())
-	t.add(row+"bulk CPU-s per M records", s.name, bulk/float64(p.Records)*1e6)
-	fmt.Fprintf(os.Stderr, "%s: %s: ack p50 %.2f p99 %.2f ms, %.0f CPU-s per million; bulk %.0f MB/s, %.1f CPU-s per million\n",
-		s.name, what, a.P50, a.P99, cpu/float64(a.Count)*1e6, p.MBps(), bulk/float64(p.Records)*1e6)
+	t.add(row+"bulk CPU-s per M records", s.name, bulk)
+	t.quiet("sync", s.name, acked)
+	t.quiet("sync", s.name, written)
+	fmt.Fprintf(os.Stderr, "%s: %s: ack p50 %.2f p99 %.2f ms, %.0f CPU-s per million; bulk %.0f MB/s, %.1f CPU-s per million; loader %.2f, others %.2f cores\n",
+		s.name, what, a.P50, a.P99, cpu, p.MBps(), bulk, written.LoaderCores, written.OtherCores)
 	return nil
 }
 

@@ -32,6 +32,9 @@ func fetchData(dir string) (quakes, strikes []record, err error) {
 	}
 	archive := filepath.Join(dir, dataArchive)
 	if _, err := os.Stat(archive); errors.Is(err, os.ErrNotExist) {
+		if _, err := exec.LookPath("npm"); err != nil {
+			return nil, nil, fmt.Errorf("the demo's data come from the npm registry: install npm, or put %s into %s: %w", dataArchive, dir, err)
+		}
 		fmt.Printf("fetching %s from the npm registry\n", dataPackage)
 		cmd := exec.Command("npm", "pack", dataPackage, "--pack-destination", dir, "--silent")
 		if out, err := cmd.CombinedOutput(); err != nil {

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -158,11 +159,11 @@ func (b *broker) deploy(ctx context.Context) error {
 		return err
 	}
 	for _, s := range []struct {
-		name, language, file, input string
-		source                      []byte
+		name, language, file, input, what string
+		source                            []byte
 	}{
-		{"strong", "javascript", "main.js", "quakes", strongJS},
-		{"damage", "go", "main.go", "strikes", damageGo},
+		{"strong", "javascript", "main.js", "quakes", "Keeps strong earthquakes, with where they were", strongJS},
+		{"damage", "go", "main.go", "strikes", "Keeps wildlife strikes that cost something", damageGo},
 	} {
 		began := time.Now()
 		if _, err := b.cli(ctx, b.dir, "wasm", "generate", s.name, "--language", s.language); err != nil {
@@ -172,6 +173,9 @@ func (b *broker) deploy(ctx context.Context) error {
 		if err := os.WriteFile(filepath.Join(project, s.file), s.source, 0o644); err != nil {
 			return err
 		}
+		if err := describe(filepath.Join(project, "transform.yaml"), s.what); err != nil {
+			return err
+		}
 		_, err := b.cli(ctx, project, "wasm", "deploy", "--name="+s.name, s.file, "--input", s.input, "--mode", "async", "--wait")
 		if err != nil {
 			return err
@@ -179,6 +183,18 @@ func (b *broker) deploy(ctx context.Context) error {
 		fmt.Printf("deployed %-8s %s: %s -> %s.%s (%.1f s)\n", s.name, s.language, s.input, s.input, s.name, time.Since(began).Seconds())
 	}
 	return nil
+}
+
+var description = regexp.MustCompile(`(?m)^description: .*$`)
+
+// describe puts what a script does into its manifest, where the template says
+// what the template's does.
+func describe(manifest, what string) error {
+	text, err := os.ReadFile(manifest)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(manifest, description.ReplaceAll(text, []byte("description: "+what)), 0o644)
 }
 
 func (b *broker) explain() {

@@ -33,23 +33,51 @@ func quantiles(d []time.Duration) Quantiles {
 	return Quantiles{P50: at(.5), P99: at(.99), P999: at(.999), Max: at(1), Count: len(d)}
 }
 
+// createLimit is how long a broker may take for a topic of many partitions.
+const createLimit = 3 * time.Minute
+
 // CreateTopic makes a topic and waits until every partition takes a record.
 func CreateTopic(ctx context.Context, brokers, topic string, partitions int32) error {
-	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err := NewTopic(ctx, brokers, topic, partitions); err != nil {
+		return err
+	}
+	return Prime(ctx, brokers, topic, partitions, 3)
+}
+
+// NewTopic makes a topic and waits for the broker's answer.
+func NewTopic(ctx context.Context, brokers, topic string, partitions int32) error {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers), kgo.RequestTimeoutOverhead(createLimit), kgo.RetryTimeout(createLimit))
 	if err != nil {
 		return err
 	}
 	defer cl.Close()
-	if _, err := kadm.NewClient(cl).CreateTopic(ctx, partitions, 1, nil, topic); err != nil {
+	adm := kadm.NewClient(cl)
+	adm.SetTimeoutMillis(int32(createLimit.Milliseconds()))
+	if _, err := adm.CreateTopic(ctx, partitions, 1, nil, topic); err != nil {
 		return fmt.Errorf("create %s: %w", topic, err)
 	}
+	return nil
+}
+
+// Prime writes a few records into every partition: what a broker does at the
+// first is not to be measured as what it does at each.
+func Prime(ctx context.Context, brokers, topic string, partitions int32, each int) error {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.RequestTimeoutOverhead(createLimit), kgo.RecordDeliveryTimeout(createLimit))
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
 	var records []*kgo.Record
 	for p := range partitions {
-		for range 3 {
+		for range each {
 			records = append(records, &kgo.Record{Topic: topic, Partition: p, Value: []byte("prime")})
 		}
 	}
-	return cl.ProduceSync(ctx, records...).FirstErr()
+	if err := cl.ProduceSync(ctx, records...).FirstErr(); err != nil {
+		return fmt.Errorf("prime %s: %w", topic, err)
+	}
+	return nil
 }
 
 // DeleteTopic removes a topic; errors matter only to the disk.
@@ -76,9 +104,9 @@ func values(size int) [][]byte {
 
 // Acks says how an open-loop run of produces went.
 type Acks struct {
-	Quantiles
-	Late  float64 // seconds that the last record was sent behind its due time
-	Error error
+	Quantiles           // from due to acknowledged
+	Late      Quantiles // from due to sent: the loader's own part of it
+	Error     error
 }
 
 // AckLatency produces rate records/s of size bytes for the given time, one record
@@ -98,7 +126,7 @@ func AckLatency(ctx context.Context, brokers, topic string, partitions int32, ra
 		value = func(i int, _ time.Time) []byte { return vs[i%len(vs)] }
 	}
 	n := int(float64(rate) * took.Seconds())
-	lat := make([]time.Duration, n)
+	lat, sent := make([]time.Duration, n), make([]time.Duration, n)
 	var firstErr atomic.Pointer[error]
 	var wg sync.WaitGroup
 	wg.Add(n)
@@ -107,6 +135,7 @@ func AckLatency(ctx context.Context, brokers, topic string, partitions int32, ra
 		due := begin.Add(time.Duration(float64(i) / float64(rate) * float64(time.Second)))
 		sleepUntil(due)
 		r := &kgo.Record{Topic: topic, Partition: int32(i) % partitions, Value: value(i, due)}
+		sent[i] = time.Since(due)
 		cl.Produce(ctx, r, func(_ *kgo.Record, err error) {
 			lat[i] = time.Since(due)
 			if err != nil {
@@ -115,13 +144,34 @@ func AckLatency(ctx context.Context, brokers, topic string, partitions int32, ra
 			wg.Done()
 		})
 	}
-	late := time.Since(begin.Add(took)).Seconds()
 	wg.Wait()
-	a := Acks{Quantiles: quantiles(lat), Late: late}
+	a := Acks{Quantiles: quantiles(lat), Late: quantiles(sent)}
 	if e := firstErr.Load(); e != nil {
 		a.Error = *e
 	}
 	return a
+}
+
+// Serial produces records of size bytes to partition 0, each after the one before
+// is acknowledged, and measures from sending to that: closed loop.
+func Serial(ctx context.Context, brokers, topic string, size int, took time.Duration) (Quantiles, error) {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ProducerLinger(0), kgo.ProducerBatchCompression(kgo.NoCompression()))
+	if err != nil {
+		return Quantiles{}, err
+	}
+	defer cl.Close()
+	vs := values(size)
+	var lat []time.Duration
+	for end := time.Now().Add(took); time.Now().Before(end); {
+		sent := time.Now()
+		r := &kgo.Record{Topic: topic, Value: vs[len(lat)%len(vs)]}
+		if err := cl.ProduceSync(ctx, r).FirstErr(); err != nil {
+			return Quantiles{}, fmt.Errorf("serial produce: %w", err)
+		}
+		lat = append(lat, time.Since(sent))
+	}
+	return quantiles(lat), nil
 }
 
 // sleepUntil sleeps while it is far away and yields when near: timers are late

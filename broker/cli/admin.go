@@ -32,5 +32,8 @@ func (a *app) adminError(what string, err error) error {
 	case errors.Is(err, api.ErrNotFound) && strings.Contains(what, "script"):
 		return fmt.Errorf("%s: %w; `millrace wasm list` shows what is deployed", what, err)
 	}
+	if strings.Contains(err.Error(), what+": ") {
+		return err // the broker names it too
+	}
 	return fmt.Errorf("%s: %w", what, err)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/millrace-io/millrace/broker/admin/api"
 	"github.com/millrace-io/millrace/broker/config"
 	"github.com/millrace-io/millrace/sdk/manifest"
 )
@@ -430,4 +431,33 @@ func TestEveryCommandExplainsItself(t *testing.T) {
 		}
 	}
 	walk(New(Deps{}))
+}
+
+func TestProduceTakesALastLineWithoutItsEnd(t *testing.T) {
+	w := newWorld(t)
+	if _, err := w.run("", "topic", "create", "lines"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.run("one\ntwo", "topic", "produce", "lines"); err != nil {
+		t.Fatal(err)
+	}
+	got, err := w.run("", "topic", "consume", "lines", "-o", ":end", "-f", `[%v]`)
+	if err != nil || strings.TrimSpace(got) != "[one][two]" {
+		t.Errorf("consumed %q, %v", got, err)
+	}
+	if _, err := w.run("k1 v1\nk2", "topic", "produce", "lines", "-f", `%k %v\n`); err == nil {
+		t.Error("a last line without its value was taken")
+	}
+}
+
+func TestDescribeShowsWhyASyncScriptRefused(t *testing.T) {
+	w := newWorld(t)
+	s := fakeScript("mask")
+	s.Mode, s.Outputs, s.Partitions = "sync", nil, nil
+	s.LastError = &api.ScriptError{Text: "a batch for orders-0: script failed on record 0 of the batch (key): no", Offset: -1}
+	w.admin.scripts["mask"] = s
+	got, err := w.run("", "wasm", "describe", "mask")
+	if err != nil || !strings.Contains(got, "LAST ERROR\n") || !strings.Contains(got, "orders-0: script failed on record 0") {
+		t.Errorf("described as %s, %v", got, err)
+	}
 }

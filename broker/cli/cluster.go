@@ -34,20 +34,28 @@ type brokerItem struct {
 func (a *app) clusterInfo() *cobra.Command {
 	var id, brokers, topics, internal, detailed bool
 	c := &cobra.Command{
-		Use: "info", Aliases: []string{"status", "metadata"}, Short: "Show the cluster's id, brokers and topics", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Use: "info [TOPIC...]", Aliases: []string{"status", "metadata"}, Short: "Show the cluster's id, brokers and topics",
+		Long:              "Show the cluster's id, brokers and topics: all of them without a flag, internal topics too, or only the topics named.",
+		ValidArgsFunction: a.completeTopics,
+		RunE: func(cmd *cobra.Command, args []string) error {
 			cl, err := a.kadm(cmd.Context())
 			if err != nil {
 				return err
 			}
 			defer cl.Close()
-			m, err := cl.Metadata(cmd.Context())
+			m, err := cl.Metadata(cmd.Context(), args...)
 			if err != nil {
 				return fmt.Errorf("ask for metadata: %w", err)
 			}
+			for _, t := range m.Topics.Sorted() {
+				if t.Err != nil {
+					return explain("ask for topic", t.Topic, t.Err)
+				}
+			}
+			internal = internal || len(args) > 0
 			topics = topics || internal || detailed
 			if !id && !brokers && !topics {
-				id, brokers = true, true
+				id, brokers, topics, internal = true, true, true, true
 			}
 			d := newClusterDescription(m, topics || a.flags.format == "json" || a.flags.format == "yaml", internal, detailed)
 			return a.print(d, func(w *sheet) { printCluster(w, d, id, brokers, topics, detailed) })
@@ -102,7 +110,7 @@ func printCluster(w *sheet, d clusterDescription, id, brokers, topics, detailed 
 		}
 		w.table(heads, rows)
 	}
-	if topics {
+	if topics && len(d.Topics) > 0 {
 		w.section("TOPICS")
 		printTopics(w, d.Topics, detailed)
 	}

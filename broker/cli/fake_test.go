@@ -104,6 +104,9 @@ func (f *fakeAdmin) Status(context.Context) ([]api.ConfigStatus, error) {
 }
 
 func (f *fakeAdmin) Deploy(_ context.Context, ask api.DeployAsk) (api.DeployAnswer, error) {
+	if strings.Contains(string(ask.Manifest), "nosuch") {
+		return api.DeployAnswer{}, fmt.Errorf("%w: deploy script %q: unknown topic: input \"nosuch\" of script %[2]q does not exist; create it, or deploy with --allow-missing", api.ErrInvalid, ask.Name)
+	}
 	f.deploys = append(f.deploys, ask)
 	_, known := f.scripts[ask.Name]
 	f.scripts[ask.Name] = fakeScript(ask.Name)

@@ -94,6 +94,8 @@ func explain(what, name string, err error) error {
 		return fmt.Errorf("topic %q does not exist; `millrace topic list` shows those that do, `millrace topic create %s` makes it", name, name)
 	case errors.Is(err, kerr.TopicAlreadyExists):
 		return fmt.Errorf("topic %q exists; `millrace topic describe %s` shows it", name, name)
+	case errors.Is(err, kerr.InvalidRecord):
+		return fmt.Errorf("%s %q: %w (if the topic has a sync script, `millrace wasm describe` of it says why)", what, name, err)
 	case errors.Is(err, kerr.GroupIDNotFound):
 		return fmt.Errorf("group %q does not exist; `millrace group list` shows those that do", name)
 	case errors.Is(err, kerr.NonEmptyGroup):

@@ -39,8 +39,7 @@ const offsetHelp = `Offsets (--offset, -o):
   :47  12:47    until, or between, offsets; the second is not included
   @T  @T:  @:T  @T1:T2   from, until, between points in time
 A point in time is 13 digits (ms since 1970), 9 or 10 digits (seconds), 2022-02-14,
-2022-02-14T10:00:00Z, or a duration such as -48h, -1m, 90s: before now as T1; as T2 after T1
-(-1h before T1's "now" when there is no T1). T2 may be "end".`
+2022-02-14T10:00:00Z, or a duration: -48h, -1m are before now; 90s, as T2, is after T1. T2 may be "end".`
 
 // parseSpan reads --offset.
 func parseSpan(text string, now time.Time) (span, error) {

@@ -50,3 +50,23 @@ func (s *stdin) Read(p []byte) (int, error) {
 	s.left = s.left[n:]
 	return n, nil
 }
+
+// lastLine gives the last line of a text the end that it may lack, so that a
+// format by lines reads it as a record.
+type lastLine struct {
+	in   io.Reader
+	last byte // of what was read; 0: nothing
+}
+
+func (l *lastLine) Read(p []byte) (int, error) {
+	n, err := l.in.Read(p)
+	if n > 0 {
+		l.last = p[n-1]
+		return n, nil // an error comes again
+	}
+	if err == io.EOF && l.last != 0 && l.last != '\n' && len(p) > 0 {
+		l.last, p[0] = '\n', '\n'
+		return 1, nil
+	}
+	return 0, err
+}

@@ -237,6 +237,9 @@ type recordReader interface {
 }
 
 func newRecordReader(in io.Reader, format string) (recordReader, error) {
+	if strings.HasSuffix(format, `\n`) || strings.HasSuffix(format, "\n") {
+		in = &lastLine{in: in}
+	}
 	r, err := kgo.NewRecordReader(in, format)
 	if err != nil {
 		return nil, fmt.Errorf("--format %q: %w; `millrace topic produce --help` explains formats", format, err)

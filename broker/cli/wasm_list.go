@@ -146,7 +146,7 @@ func printScript(w *sheet, s api.ScriptStatus) {
 	w.pairs(kv...)
 	w.section("RUNNING")
 	printRunning(w, s)
-	printErrors(w, s.Partitions)
+	printErrors(w, s)
 }
 
 func moment(t time.Time) string {
@@ -156,9 +156,13 @@ func moment(t time.Time) string {
 	return t.UTC().Format(time.RFC3339)
 }
 
-func printErrors(w *sheet, parts []api.ScriptPartition) {
+func printErrors(w *sheet, s api.ScriptStatus) {
+	if e := s.LastError; e != nil { // a sync script's: it refused a batch before that had an offset
+		w.section("LAST ERROR")
+		w.line("%s  %s", moment(e.Time), e.Text)
+	}
 	var rows [][]any
-	for _, p := range parts {
+	for _, p := range s.Partitions {
 		if e := p.LastError; e != nil {
 			offset := "-"
 			if e.Offset >= 0 {

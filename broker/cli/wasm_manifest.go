@@ -55,6 +55,9 @@ func (o *overrides) load(file string) (*project, error) {
 	p := &project{dir: ".", source: file}
 	if file != "" {
 		st, err := os.Stat(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("%s does not exist; name a script's file, or make a project with `millrace wasm generate NAME`", file)
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -204,6 +204,7 @@ func TestLoadRefuses(t *testing.T) {
 		"env value":         {Sources{Env: []string{"MILLRACE_SMP=0"}}, []string{"MILLRACE_SMP", "the least is 1"}},
 		"memory":            {Sources{Flags: map[string]string{"memory": "1M"}}, []string{"the least is 128M"}},
 		"sidecar":           {Sources{Flags: map[string]string{"sidecar": "tcp:1"}}, []string{"unix:PATH"}},
+		"half of TLS":       {Sources{Set: []string{"rpc_tls_cert=/a"}}, []string{"rpc_tls_key", "together"}},
 		"shares":            {Sources{Set: []string{"cache_percent=60", "request_percent=60"}}, []string{"together"}},
 		"mode":              {Sources{Flags: map[string]string{"mode": "fast"}}, []string{"dev, prod"}},
 	} {

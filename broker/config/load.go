@@ -117,7 +117,10 @@ func (n *Node) finish() (err error) {
 	if sum := n.CachePercent + n.RequestPercent + n.ResponsePercent; sum > 90 {
 		return fmt.Errorf("%w: cache_percent, request_percent and response_percent are %d %% together, at most 90 may be", ErrInvalid, sum)
 	}
-	for _, path := range []*string{&n.DataDir, &n.SidecarCache, &n.SidecarBin} {
+	if some := n.RPCCert + n.RPCKey + n.RPCCA; some != "" && (n.RPCCert == "" || n.RPCKey == "" || n.RPCCA == "") {
+		return fmt.Errorf("%w: rpc_tls_cert, rpc_tls_key and rpc_tls_ca go together", ErrInvalid)
+	}
+	for _, path := range []*string{&n.DataDir, &n.SidecarCache, &n.SidecarBin, &n.RPCCert, &n.RPCKey, &n.RPCCA} {
 		// A bare name of an executable is looked up in PATH.
 		if *path == "" || path == &n.SidecarBin && !strings.Contains(*path, "/") {
 			continue

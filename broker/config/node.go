@@ -59,6 +59,8 @@ type Node struct {
 	Kafka, RPC, Admin, Proxy, Registry Address
 	AdvertiseKafka, AdvertiseRPC       Address // zero: the address listened on
 
+	RPCCert, RPCKey, RPCCA string // files; all or none
+
 	Sidecar       string
 	SidecarBin    string // empty: beside the executable, else in PATH
 	SidecarCache  string

@@ -142,7 +142,7 @@ func (s *State) checkInputs(n *Script) *Refusal {
 		t, ok := s.names[name]
 		switch {
 		case !ok && !n.AllowMissing:
-			return refuse(ErrUnknownTopic, "input %q of script %q does not exist: create it, or allow missing inputs", name, n.Name)
+			return refuse(ErrUnknownTopic, "input %q of script %q does not exist; create it, or deploy with --allow-missing", name, n.Name)
 		case ok && t.Internal && n.Mode == ModeSync:
 			return refuse(ErrInternalTopic, "%q cannot have the sync script %q", name, n.Name)
 		}

@@ -140,10 +140,13 @@ func proposeController(ctx context.Context, h proposer, cmd []byte) ([]byte, err
 		select {
 		case <-ctx.Done():
 			return nil, fmt.Errorf("propose to the controller: %w (last: %w)", ctx.Err(), err)
-		case <-time.After(tickMilliseconds * time.Millisecond / 4):
+		case <-time.After(controllerRetry):
 		}
 	}
 }
+
+// controllerRetry is the pause after a command was dropped: an election takes longer.
+const controllerRetry = 20 * time.Millisecond
 
 // controllerTimeout bounds a metadata command whose asker has no deadline.
 const controllerTimeout = 10 * time.Second

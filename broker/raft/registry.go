@@ -10,6 +10,7 @@ import (
 	"github.com/lni/dragonboat/v4/raftio"
 
 	"github.com/millrace-io/millrace/broker/model"
+	"github.com/millrace-io/millrace/broker/raft/transport"
 )
 
 // A node is addressed by its id, never by host and port: addresses may change
@@ -32,21 +33,35 @@ func targetNode(t string) (model.NodeID, error) {
 	return model.NodeID(int32(n)), nil
 }
 
+// checkPeer refuses a node whose name is none of ours: dragonboat adds who sends
+// to the registry, which insists.
+func checkPeer(name string) error {
+	_, err := targetNode(name)
+	return err
+}
+
 // replicaID is the Raft replica id of a node's first replica of any shard.
 func replicaID(node model.NodeID) uint64 { return uint64(node) + 1 }
 
 type replicaKey struct{ shard, replica uint64 }
 
+// member is the node of a replica, and its name: formatting one costs more than
+// the message it is for.
+type member struct {
+	node   model.NodeID
+	target string
+}
+
 // registry resolves replicas to the addresses that nodes have now. It is shared
 // by dragonboat's transport goroutines; mu guards all of it.
 type registry struct {
 	mu        sync.RWMutex
-	targets   map[replicaKey]model.NodeID
+	targets   map[replicaKey]member
 	addresses map[model.NodeID]string
 }
 
 func newRegistry() *registry {
-	return &registry{targets: map[replicaKey]model.NodeID{}, addresses: map[model.NodeID]string{}}
+	return &registry{targets: map[replicaKey]member{}, addresses: map[model.NodeID]string{}}
 }
 
 // Create makes registry a config.NodeRegistryFactory of itself.
@@ -60,13 +75,24 @@ func (r *registry) setAddress(node model.NodeID, address string) {
 	r.addresses[node] = address
 }
 
-// Add is called by dragonboat for every member that its log names.
+// Add is called by dragonboat for every member that its log names, and for the
+// sender of every message that comes: nearly always it is known.
 func (r *registry) Add(shard, replica uint64, t string) {
+	if r.known(shard, replica, t) {
+		return
+	}
 	node, err := targetNode(t)
 	must(err == nil, "add replica %d of shard %d: %v", replica, shard, err)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.targets[replicaKey{shard, replica}] = node
+	r.targets[replicaKey{shard, replica}] = member{node, t}
+}
+
+func (r *registry) known(shard, replica uint64, t string) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	m, ok := r.targets[replicaKey{shard, replica}]
+	return ok && m.target == t
 }
 
 // Remove forgets one replica.
@@ -87,19 +113,22 @@ func (r *registry) RemoveShard(shard uint64) {
 	}
 }
 
-// Resolve gives a replica's address and the connection that its messages share.
+// Resolve gives a replica's node and address, as transport takes them, and the
+// connection that its messages share: the same, so that a node that moved gets a
+// new one, and no node ever that of another.
 func (r *registry) Resolve(shard, replica uint64) (string, string, error) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	node, ok := r.targets[replicaKey{shard, replica}]
+	m, ok := r.targets[replicaKey{shard, replica}]
 	if !ok {
 		return "", "", fmt.Errorf("resolve replica %d of shard %d: unknown replica", replica, shard)
 	}
-	a, ok := r.addresses[node]
+	a, ok := r.addresses[m.node]
 	if !ok {
-		return "", "", fmt.Errorf("resolve replica %d of shard %d: node %d has no address yet", replica, shard, node)
+		return "", "", fmt.Errorf("resolve replica %d of shard %d: node %d has no address yet", replica, shard, m.node)
 	}
-	return a, a, nil
+	at := transport.Target(m.target, a)
+	return at, at, nil
 }
 
 // Close has nothing to free.

@@ -46,7 +46,8 @@ func (s *Service) describe(m *cluster.Metadata, sc *controller.Script) api.Scrip
 		st.Description, st.Env, st.OnError = man.Description, man.Env, policyOf(man)
 	}
 	if sc.Mode == controller.ModeSync {
-		st.ScriptCounts = s.table.countsOf(sc.Digest).counts()
+		c := s.table.countsOf(sc.Digest)
+		st.ScriptCounts, st.LastError = c.counts(), c.last.Load()
 	} else {
 		st.Partitions = s.partitionsOf(m, sc)
 		for _, p := range st.Partitions {

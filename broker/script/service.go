@@ -51,6 +51,9 @@ func New(o Options) *Service {
 		connect: o.Connect, session: o.Session, store: s.store, cluster: o.Cluster, log: o.Logger,
 		reason: "it was not reached yet", watchers: map[chan struct{}]struct{}{},
 	}
+	if o.Connect == nil {
+		s.sidecars.reason = reasonOff
+	}
 	s.table = newTable(o.Cluster, s.sidecars, o.Logger)
 	return s
 }
@@ -132,7 +135,7 @@ func (s *Service) Ready() (ok bool, reason string) {
 
 // refusals maps what the cluster refuses to the kinds that the admin API knows.
 var refusals = []struct{ is, kind error }{
-	{cluster.ErrUnknownScript, api.ErrNotFound}, {cluster.ErrUnknownTopic, api.ErrNotFound},
+	{cluster.ErrUnknownScript, api.ErrNotFound}, {cluster.ErrUnknownTopic, api.ErrInvalid},
 	{cluster.ErrConflict, api.ErrConflict}, {cluster.ErrScriptRemoving, api.ErrConflict},
 	{cluster.ErrCycle, api.ErrInvalid}, {cluster.ErrInvalidScript, api.ErrInvalid},
 	{cluster.ErrInvalidPartitions, api.ErrInvalid}, {cluster.ErrInvalidReplication, api.ErrInvalid},

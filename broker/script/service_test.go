@@ -121,7 +121,7 @@ func TestDeployRefuses(t *testing.T) {
 		{"bad module", asyncManifest, []byte("bad"), nil, api.ErrInvalid, "millrace_process"},
 		{"large module", asyncManifest, make([]byte, moduleBytesMax+1), nil, api.ErrTooLarge, "limit"},
 		{"unknown key", asyncManifest + "inptus: x\n", []byte("m"), nil, api.ErrInvalid, "inptus"},
-		{"unknown input", "name: a\ninputs: [nosuch]\n", []byte("m"), nil, api.ErrNotFound, "nosuch"},
+		{"unknown input", "name: a\ninputs: [nosuch]\n", []byte("m"), nil, api.ErrInvalid, "nosuch"},
 		{"bad start", asyncManifest, []byte("m"), func(d *api.DeployAsk) { d.Start = "soon" }, api.ErrInvalid, "soon"},
 		{"too much memory", asyncManifest + "limits: {memory: 1G}\n", []byte("m"), nil, api.ErrInvalid, "limits.memory"},
 	} {
@@ -288,6 +288,12 @@ func TestSteer(t *testing.T) {
 	}
 	if _, err := r.Seek(t.Context(), api.SeekAsk{Name: "scrub", To: "7"}); !errors.Is(err, api.ErrInvalid) {
 		t.Errorf("an offset for all partitions: %v", err)
+	}
+	if _, err := r.Seek(t.Context(), api.SeekAsk{Name: "scrub", To: "21", Topic: "orders", Partition: &zero}); !errors.Is(err, api.ErrInvalid) {
+		t.Errorf("an offset beyond the end of 20 records: %v", err)
+	}
+	if now, _ := r.c.Metadata().Script("scrub"); now.Activation != sc.Activation || now.Paused {
+		t.Errorf("a refused seek left activation %d, paused %t", now.Activation, now.Paused)
 	}
 	if _, err := r.Seek(t.Context(), api.SeekAsk{Name: "nosuch", To: "end"}); !errors.Is(err, api.ErrNotFound) {
 		t.Errorf("an unknown script: %v", err)

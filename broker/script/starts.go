@@ -61,6 +61,19 @@ func (s *Service) resolve(ctx context.Context, id model.PartitionID, at manifest
 	return end - min(model.Offset(at.Value), end-first), nil
 }
 
+// place gives the offset that a seek means in one partition. One beyond the end
+// is refused: the script would pass over records that are not written yet.
+func (s *Service) place(ctx context.Context, id model.PartitionID, at manifest.Start, absolute model.Offset) (model.Offset, error) {
+	if absolute == model.NoOffset {
+		return s.resolve(ctx, id, at)
+	}
+	end, err := s.o.Log.Offset(ctx, id, timestampLatest)
+	if err == nil && absolute > end {
+		err = fmt.Errorf("%w: offset %d is beyond the end, %d", api.ErrInvalid, absolute, end)
+	}
+	return absolute, err
+}
+
 // startsOf puts starts into the admin API's words.
 func startsOf(m *cluster.Metadata, starts []controller.Start) []api.StartOffset {
 	var out []api.StartOffset

@@ -140,10 +140,8 @@ func (s *Service) seekStarts(ctx context.Context, sc *controller.Script, ask api
 		for _, p := range t.Partitions {
 			st := controller.Start{Parent: t.PartitionID(p.Index)}
 			if in == ask.Topic && (ask.Partition == nil || *ask.Partition == p.Index) {
-				if st.Offset = absolute; absolute == model.NoOffset {
-					if st.Offset, err = s.resolve(ctx, st.Parent, at); err != nil {
-						return nil, nil, fmt.Errorf("find offset %s of %s-%d: %w", at, in, p.Index, err)
-					}
+				if st.Offset, err = s.place(ctx, st.Parent, at, absolute); err != nil {
+					return nil, nil, fmt.Errorf("seek in %s-%d: %w", in, p.Index, err)
 				}
 				moved = append(moved, st)
 			} else if st.Offset, ok = stands[st.Parent]; !ok {

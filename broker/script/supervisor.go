@@ -71,13 +71,15 @@ const (
 	SidecarOff  = "off"
 )
 
+const reasonOff = "this broker was started with --sidecar off"
+
 // State tells how the sidecar is.
 func (v *Supervisor) State() State {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	switch {
 	case v.connect == nil:
-		return State{State: SidecarOff, Reason: "started with --sidecar off"}
+		return State{State: SidecarOff, Reason: reasonOff}
 	case v.link == nil:
 		return State{State: SidecarDown, Reason: v.reason}
 	}

@@ -209,7 +209,7 @@ func (s *SyncScript) run(ctx context.Context, side plugsync.Transformer, ask plu
 		failure = checkAnswer(ask.Records, r.Records)
 	}
 	if failure != nil {
-		return s.fail(ask.Records, failure)
+		return s.fail(ask, failure)
 	}
 	s.counts.in.Add(int64(r.RecordsIn))
 	s.counts.out.Add(int64(r.RecordsOut))
@@ -221,11 +221,12 @@ func (s *SyncScript) run(ctx context.Context, side plugsync.Transformer, ask plu
 
 // fail does as the policy says. A changed key refuses the batch under any: the
 // script does what no sync script may.
-func (s *SyncScript) fail(batch []byte, f *plugsync.Failure) ([]byte, error) {
+func (s *SyncScript) fail(ask plugsync.Batch, f *plugsync.Failure) ([]byte, error) {
 	s.counts.failed.Add(1)
-	s.counts.last.Store(&api.ScriptError{Text: f.Error(), Offset: model.NoOffset, Time: time.Now()})
+	text := fmt.Sprintf("a batch for %s-%d: %s", ask.Topic, ask.Partition, f.Error())
+	s.counts.last.Store(&api.ScriptError{Text: text, Offset: model.NoOffset, Time: time.Now().UTC()})
 	if s.Pass && f.Kind != control.FailureKey {
-		return batch, nil
+		return ask.Records, nil
 	}
 	return nil, fmt.Errorf("%w: %q: %w", ErrScriptFailed, s.Name, f)
 }

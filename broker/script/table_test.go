@@ -138,6 +138,10 @@ func TestSyncFailures(t *testing.T) {
 			if !errors.Is(err, c.want) || c.want == nil && (err != nil || valueOf(t, out) != "v") {
 				t.Errorf("got %v, want %v", err, c.want)
 			}
+			st, err := r.Describe(t.Context(), "a")
+			if told := st.LastError != nil && strings.Contains(st.LastError.Text, "orders-0"); err != nil || told == (c.want == ErrScriptUnavailable) {
+				t.Errorf("described with the error %+v, %v", st.LastError, err)
+			}
 		})
 	}
 }

@@ -139,10 +139,6 @@ func replaceImage(dataDir string, lock *os.File) error {
 // the rest is stacks, the runtime's own structures and mapped files.
 const memoryShare = 85
 
-// gcPercent lets the heap grow to five times what is live, as far as memory
-// goes: the collector is the tail of the tail.
-const gcPercent = 400
-
 // settle applies --smp and --memory to the Go runtime and returns the cores and
 // bytes that the rooms divide among them.
 func settle(n config.Node, log *slog.Logger) (cores int, memory int64) {
@@ -162,7 +158,7 @@ func settle(n config.Node, log *slog.Logger) (cores int, memory int64) {
 		memory = max(memory-reserve, memory/2)
 	}
 	debug.SetMemoryLimit(memory * memoryShare / 100)
-	debug.SetGCPercent(gcPercent)
+	debug.SetGCPercent(gcPercentMax)
 	log.Info("resources settled", "cores", cores, "memory_bytes", memory, "gomaxprocs", runtime.GOMAXPROCS(0))
 	return cores, memory
 }

@@ -15,10 +15,12 @@ import (
 	"github.com/millrace-io/millrace/broker/admin/api"
 	"github.com/millrace-io/millrace/broker/cluster"
 	"github.com/millrace-io/millrace/broker/config"
+	"github.com/millrace-io/millrace/broker/controller"
 	"github.com/millrace-io/millrace/broker/fetch"
 	"github.com/millrace-io/millrace/broker/model"
 	"github.com/millrace-io/millrace/broker/produce"
 	"github.com/millrace-io/millrace/broker/record"
+	"github.com/millrace-io/millrace/sdk/manifest"
 )
 
 // lines is a log that a test reads while others write it.
@@ -119,6 +121,7 @@ func TestNode(t *testing.T) {
 		}
 	}
 	s.checkViews(t, stays)
+	s.checkStoppedScript(t)
 	if _, err := s.cluster.DeleteTopics(t.Context(), []cluster.TopicRef{{Name: "goes"}}); err != nil {
 		t.Fatal(err)
 	}
@@ -157,6 +160,33 @@ func (s *Server) checkLogs(t *testing.T) {
 	entries, err := os.ReadDir(s.path(topicsDir))
 	if err != nil || len(entries) != len(s.cluster.Metadata().Topics()) {
 		t.Errorf("%d directories of topics, %v", len(entries), err)
+	}
+}
+
+// checkStoppedScript: a script whose child is gone is a problem of the cluster.
+func (s *Server) checkStoppedScript(t *testing.T) {
+	t.Helper()
+	man, err := manifest.Parse("transform.yaml", []byte("name: scrub\ninputs: [stays]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := cluster.Deploy{Script: controller.Script{
+		Name: "scrub", Digest: model.Digest{1}, Mode: controller.ModeAsync, Inputs: man.Inputs, Outputs: []controller.Output{{Topic: "stays.scrub"}}, Manifest: man.Canonical(),
+	}}
+	if _, err := s.cluster.DeployScript(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.scripts.stopped(t.Context()); len(got) != 0 {
+		t.Errorf("stopped from the start: %v", got)
+	}
+	if _, err := s.cluster.DeleteTopics(t.Context(), []cluster.TopicRef{{Name: "stays.scrub"}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.scripts.stopped(t.Context()); len(got) != 1 || got[0] != "scrub" {
+		t.Errorf("its child was deleted; stopped: %v", got)
+	}
+	if _, err := s.cluster.RemoveScript(t.Context(), "scrub"); err != nil {
+		t.Fatal(err)
 	}
 }
 

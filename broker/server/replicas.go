@@ -137,6 +137,9 @@ func (r *replicas) startAll(ctx context.Context, missing []start) {
 			r.faults.set(s.id, nil)
 			continue
 		}
+		if ctx.Err() != nil {
+			continue // the stop's doing, not the partition's
+		}
 		if r.faults.set(s.id, s.err) {
 			r.log.Error("partition not started", "topic", s.topic.Name, "partition", s.id.Index, "err", s.err)
 		}

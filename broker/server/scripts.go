@@ -135,12 +135,17 @@ func walls(ws []control.Wall) (lines []string) {
 	return lines
 }
 
-// stopped names the scripts that a fiber of this node has stopped for.
-func (x *scripts) stopped() []string {
+// stopped names the scripts that stopped: by their policy, for a child that was
+// deleted, or because their module cannot run.
+func (x *scripts) stopped(ctx context.Context) []string {
+	all, err := x.service.List(ctx)
+	if err != nil {
+		x.s.log.Debug("scripts not listed", "err", err)
+	}
 	var names []string
-	for _, f := range x.pace.Status() {
-		if f.State == api.StateStopped && (len(names) == 0 || names[len(names)-1] != f.Name) {
-			names = append(names, f.Name)
+	for _, st := range all {
+		if st.State == api.StateStopped {
+			names = append(names, st.Name)
 		}
 	}
 	return names

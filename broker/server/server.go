@@ -24,6 +24,7 @@ import (
 	"github.com/millrace-io/millrace/broker/model"
 	"github.com/millrace-io/millrace/broker/produce"
 	"github.com/millrace-io/millrace/broker/raft"
+	"github.com/millrace-io/millrace/broker/raft/transport"
 )
 
 // Server is one running node. Its fields are set while it starts and only read
@@ -167,6 +168,11 @@ func (s *Server) listen(context.Context, identity) error {
 		}
 		s.listeners[name] = l
 	}
+	for name, a := range map[string]config.Address{"proxy_addr": s.n.Proxy, "registry_addr": s.n.Registry} {
+		if !a.Off && a != (config.Address{}) {
+			s.log.Warn("nothing is served there yet", "setting", name, "address", a)
+		}
+	}
 	return nil
 }
 
@@ -191,6 +197,7 @@ func (s *Server) startStorage(context.Context, identity) error {
 	metrics.Build(s.registry, s.version, "")
 	s.space = openSpace(s.n.DataDir, s.n.LowSpaceGuard, s.n.LowSpaceReserve, s.log)
 	s.run(s.space.run)
+	s.run(keepHeap)
 	s.cores = core.New(core.Options{
 		Cores: cores, Log: s.log, Leadership: s.lead, Fatal: s.die, Observe: s.storage,
 		FlushDelay: s.n.Flush, FlushBytes: s.n.FlushBytes,
@@ -209,10 +216,14 @@ func (s *Server) startStorage(context.Context, identity) error {
 		advertise = a.String()
 	}
 	raft.UseLogger(s.log)
+	secured, err := s.peerTLS()
+	if err != nil {
+		return err
+	}
 	fileBytes, bytesMax := journalSizes(s.n, memory, s.space.Total())
 	s.raft, err = raft.Open(raft.Options{
 		Dir: s.path("raft"), Node: s.n.ID, Listen: rpc, Advertise: advertise, Log: s.log,
-		JournalFileBytes: fileBytes, JournalBytesMax: bytesMax,
+		TLS: secured, JournalFileBytes: fileBytes, JournalBytesMax: bytesMax,
 		Fatal: s.die, Pinned: s.cores.Release, Synced: s.storage.Synced,
 	})
 	if err != nil {
@@ -232,6 +243,14 @@ func (s *Server) startStorage(context.Context, identity) error {
 		s.node.listeners[name] = s.address(name)
 	}
 	return nil
+}
+
+// peerTLS gives what secures node-to-node traffic; nil when no certificate is given.
+func (s *Server) peerTLS() (transport.TLS, error) {
+	if s.n.RPCCert == "" {
+		return nil, nil
+	}
+	return transport.OpenFiles(s.n.RPCCert, s.n.RPCKey, s.n.RPCCA, s.log)
 }
 
 // The raft log's least file, and the shares of memory and disk that its files and

@@ -22,7 +22,7 @@ type clusterView struct {
 	faults  func() map[model.PartitionID]error
 	damages *damages
 	sidecar func() api.Sidecar
-	stopped func() []string // scripts that stopped by their policy
+	stopped func(context.Context) []string // names of scripts
 }
 
 // Info implements admin.Cluster.
@@ -54,7 +54,7 @@ func (v *clusterView) Health(ctx context.Context) (api.Health, error) {
 	h := api.Health{
 		Controller: m.Controller, Sidecar: v.sidecar().State, LowSpace: v.space.Check() != nil,
 		NodesDown: []model.NodeID{}, Leaderless: []api.TopicPartition{}, UnderReplicated: []api.TopicPartition{},
-		Damaged: []api.TopicPartition{}, ScriptsStopped: append([]string{}, v.stopped()...), Problems: []string{},
+		Damaged: []api.TopicPartition{}, ScriptsStopped: append([]string{}, v.stopped(ctx)...), Problems: []string{},
 	}
 	for _, n := range m.Nodes {
 		h.Nodes = append(h.Nodes, n.ID)
@@ -111,7 +111,7 @@ func (v *clusterView) problems(h api.Health) (problems []string) {
 		problems = append(problems, "the sidecar is down: scripts do not run; see the broker's log")
 	}
 	if len(h.ScriptsStopped) > 0 {
-		problems = append(problems, fmt.Sprintf("scripts stopped by their error policy: %s; see `millrace wasm describe`", strings.Join(h.ScriptsStopped, ", ")))
+		problems = append(problems, fmt.Sprintf("scripts that stopped: %s; `millrace wasm describe NAME` says why", strings.Join(h.ScriptsStopped, ", ")))
 	}
 	return problems
 }

@@ -93,7 +93,8 @@ type ScriptStatus struct {
 	Created     time.Time         `json:"created"`
 	Updated     time.Time         `json:"updated"`
 	Nodes       []ScriptNode      `json:"nodes" doc:"What each node has loaded; empty when not known"`
-	Partitions  []ScriptPartition `json:"partitions" doc:"One row for each partition of each input"`
+	Partitions  []ScriptPartition `json:"partitions" doc:"One row for each partition of each input; none of a sync script"`
+	LastError   *ScriptError      `json:"last_error,omitempty" doc:"Of a sync script: why it last refused a batch, or let it pass unchanged"`
 	ScriptCounts
 }
 
@@ -130,7 +131,8 @@ type ScriptPartition struct {
 	ScriptCounts
 }
 
-// ScriptError is the last thing that went wrong in a partition.
+// ScriptError is the last thing that went wrong in a partition, or of a sync
+// script anywhere.
 type ScriptError struct {
 	Text   string       `json:"text"`
 	Offset model.Offset `json:"offset" doc:"The record that failed; -1 when no single one did"`

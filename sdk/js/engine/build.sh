@@ -45,17 +45,19 @@ fetch_sources() {
 	fi
 }
 
+# Its asserts name source files: by relative paths, so that the engine, and with
+# it a script's digest, is the same wherever it is built.
 # The library changes rarely and takes longest: it is one object, kept apart.
 build_library() {
-	library=$(digest quickjs_unit.c json_print.c engine.h sources/Cargo.lock)
+	library=$(digest quickjs_unit.c json_print.c engine.h sources/Cargo.lock build.sh)
 	if up_to_date "$out/library.o" "$library"; then
 		return
 	fi
 	echo "js engine: compiling QuickJS-ng" >&2
 	for unit in libregexp libunicode dtoa; do
-		"$CLANG" $flags $libflags -c "$quickjs/$unit.c" -o "$out/$unit.o"
+		"$CLANG" $flags $libflags "-ffile-prefix-map=$out=." -c "$quickjs/$unit.c" -o "$out/$unit.o"
 	done
-	"$CLANG" $flags $libflags -I "$quickjs" -I "$here" -c "$here/quickjs_unit.c" -o "$out/quickjs_unit.o"
+	"$CLANG" $flags $libflags "-ffile-prefix-map=$out=." "-ffile-prefix-map=$here=." -I "$quickjs" -I "$here" -c "$here/quickjs_unit.c" -o "$out/quickjs_unit.o"
 	wasm-ld-19 -r "$out/libregexp.o" "$out/libunicode.o" "$out/dtoa.o" "$out/quickjs_unit.o" -o "$out/library.o"
 	echo "$library" >"$out/library.o.digest"
 }

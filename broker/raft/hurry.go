@@ -1,0 +1,58 @@
+package raft
+
+import (
+	"time"
+
+	"github.com/lni/dragonboat/v4/config"
+	"github.com/lni/dragonboat/v4/raftio"
+	pb "github.com/lni/dragonboat/v4/raftpb"
+
+	"github.com/millrace-io/millrace/broker/model"
+	"github.com/millrace-io/millrace/broker/raft/transport"
+)
+
+// A replica without peers need not wait for its election timeout: there is nobody
+// to be in the way of. It is handed the message by which a leader gives its place
+// away, which is, as the Raft paper has it, nothing but a clock that moved on.
+// Before the replica has applied its own membership it does not listen.
+const (
+	hurryFirst = time.Millisecond
+	// hurryTries double the pause each time: about half a second, then the timeout
+	// does what it always did.
+	hurryTries = 9
+)
+
+// mouth is our transport, and keeps what dragonboat takes messages by.
+type mouth struct {
+	*transport.Factory
+	h *Host
+}
+
+// Create is part of config.TransportFactory.
+func (m mouth) Create(c config.NodeHostConfig, messages raftio.MessageHandler, chunks raftio.ChunkHandler) raftio.ITransport {
+	m.h.deliver = func(msg pb.Message) {
+		messages(pb.MessageBatch{DeploymentId: c.GetDeploymentID(), BinVer: raftio.TransportBinVersion, Requests: []pb.Message{msg}})
+	}
+	return m.Factory.Create(c, messages, chunks)
+}
+
+// hurry makes a replica that was just started, alone in its group, its leader.
+func (h *Host) hurry(shard model.ShardID) {
+	pause := hurryFirst
+	t := time.NewTimer(0)
+	defer t.Stop()
+	for range hurryTries {
+		select {
+		case <-t.C:
+		case <-h.closing:
+			return
+		}
+		if _, ok := h.Leader(shard); ok {
+			return
+		}
+		id := replicaID(h.node)
+		h.deliver(pb.Message{Type: pb.TimeoutNow, From: id, To: id, ShardID: uint64(shard)})
+		t.Reset(pause)
+		pause *= 2
+	}
+}

@@ -1,0 +1,179 @@
+package raft
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/millrace-io/millrace/broker/model"
+	"github.com/millrace-io/millrace/broker/raft/transport"
+)
+
+// peers are three Hosts on a network in memory.
+type peers struct {
+	net      *transport.Memory
+	dirs     [3]string
+	hosts    [3]*Host
+	machines [3]*counting
+}
+
+func (p *peers) open(t *testing.T, n int, address string) {
+	t.Helper()
+	h, err := Open(Options{
+		Dir: p.dirs[n], Node: model.NodeID(n), Listen: address, Advertise: address,
+		Network: p.net.Node(fmt.Sprint(n)), Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		JournalFileBytes: 4 << 20, JournalBytesMax: 32 << 20, Fatal: func(err error) { panic(err) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.hosts[n] = h
+}
+
+func (p *peers) start(t *testing.T, n int) {
+	t.Helper()
+	if err := p.hosts[n].StartPartition(shard, []model.NodeID{0, 1, 2}, p.machines[n]); err != nil {
+		t.Fatal(err)
+	}
+}
+
+const peersPatience = 30 * time.Second
+
+// propose has whoever leads, of these nodes, take a command.
+func (p *peers) propose(t *testing.T, command string, nodes ...int) (leader int) {
+	t.Helper()
+	for deadline := time.Now().Add(peersPatience); time.Now().Before(deadline); {
+		for _, n := range nodes {
+			c, ok := p.hosts[n].Leader(shard)
+			if !ok || int(c.Leader) != n {
+				continue
+			}
+			q, err := p.hosts[n].Propose(shard, []byte(command), 2*time.Second)
+			if err == nil && q.Failed() == nil {
+				return n
+			}
+		}
+		<-time.After(tickMilliseconds * time.Millisecond / 4)
+	}
+	t.Fatalf("none of %v takes %q", nodes, command)
+	return 0
+}
+
+// agreed waits until every node has applied what one proposed last, and compares.
+func (p *peers) agreed(t *testing.T) {
+	t.Helper()
+	for n, h := range p.hosts {
+		err := h.Barrier(t.Context(), shard)
+		for deadline := time.Now().Add(peersPatience); errors.Is(err, ErrDropped) && time.Now().Before(deadline); {
+			<-time.After(tickMilliseconds * time.Millisecond / 4) // it has not heard of the leader yet
+			err = h.Barrier(t.Context(), shard)
+		}
+		if err != nil {
+			t.Fatalf("node %d: %v", n, err)
+		}
+		if want, got := p.machines[0].seen(), p.machines[n].seen(); !slices.EqualFunc(got, want, bytes.Equal) {
+			t.Errorf("node %d has %q, node 0 %q", n, got, want)
+		}
+	}
+}
+
+// TestPeers has three nodes elect, lose their leader to a cut, elect another, and
+// agree once it is back; then one moves to another address.
+func TestPeers(t *testing.T) {
+	t.Parallel()
+	p := &peers{net: transport.NewMemory()}
+	address := func(n int) string { return fmt.Sprintf("node-%d:1", n) }
+	for n := range p.hosts {
+		p.dirs[n], p.machines[n] = t.TempDir(), &counting{}
+		p.open(t, n, address(n))
+	}
+	defer func() {
+		for _, h := range p.hosts {
+			h.Close()
+		}
+	}()
+	for n, h := range p.hosts {
+		for m := range p.hosts {
+			h.SetAddress(model.NodeID(m), address(m))
+		}
+		p.start(t, n)
+	}
+	all := []int{0, 1, 2}
+	first := p.propose(t, "together", all...)
+	p.agreed(t)
+
+	rest := slices.DeleteFunc(slices.Clone(all), func(n int) bool { return n == first })
+	for _, n := range rest {
+		p.net.Cut(fmt.Sprint(n), fmt.Sprint(first))
+		p.net.Cut(fmt.Sprint(first), fmt.Sprint(n))
+	}
+	p.propose(t, "without the first", rest...)
+	for _, n := range rest {
+		p.net.Heal(fmt.Sprint(n), fmt.Sprint(first))
+		p.net.Heal(fmt.Sprint(first), fmt.Sprint(n))
+	}
+	p.propose(t, "together again", all...)
+	p.agreed(t)
+
+	p.hosts[first].Close()
+	const elsewhere = "elsewhere:1"
+	p.machines[first] = &counting{}
+	p.open(t, first, elsewhere)
+	for n, h := range p.hosts {
+		h.SetAddress(model.NodeID(first), elsewhere)
+		p.hosts[first].SetAddress(model.NodeID(n), address(n))
+	}
+	p.hosts[first].SetAddress(model.NodeID(first), elsewhere)
+	p.start(t, first)
+	p.propose(t, "moved", all...)
+	p.agreed(t)
+	// A command whose outcome was unknown is there twice.
+	got := slices.CompactFunc(p.machines[first].seen(), bytes.Equal)
+	if want := "together,without the first,together again,moved"; string(bytes.Join(got, []byte(","))) != want {
+		t.Errorf("after the move %q, want %s", got, want)
+	}
+}
+
+// TestRegistry: a replica is reached by its node's name and present address.
+func TestRegistry(t *testing.T) {
+	r := newRegistry()
+	if _, _, err := r.Resolve(7, 2); err == nil {
+		t.Error("a strange replica resolves")
+	}
+	r.Add(7, 2, target(1))
+	r.Add(7, 2, target(1))
+	if _, _, err := r.Resolve(7, 2); err == nil {
+		t.Error("a node without an address resolves")
+	}
+	r.setAddress(1, "one:1")
+	was, key, err := r.Resolve(7, 2)
+	if want := target(1) + "@one:1"; err != nil || was != want || key != want {
+		t.Errorf("resolves to %q, %q, %v, want %q", was, key, err, want)
+	}
+	r.setAddress(1, "two:1")
+	if now, key, _ := r.Resolve(7, 2); now == was || key != now {
+		t.Errorf("after a move it resolves to %q, %q", now, key)
+	}
+	r.Add(7, 2, target(3))
+	r.setAddress(3, "two:1")
+	if now, _, err := r.Resolve(7, 2); err != nil || now != target(3)+"@two:1" {
+		t.Errorf("another node's replica resolves to %q, %v", now, err)
+	}
+	r.Remove(7, 2)
+	if _, _, err := r.Resolve(7, 2); err == nil {
+		t.Error("a removed replica resolves")
+	}
+	if err := checkPeer(target(5)); err != nil {
+		t.Error(err)
+	}
+	for _, name := range []string{"", "node-5", targetPrefix, targetPrefix + "xyz"} {
+		if checkPeer(name) == nil {
+			t.Errorf("%q may connect", name)
+		}
+	}
+}

@@ -1,0 +1,13 @@
+package server
+
+import "testing"
+
+func TestGCPercent(t *testing.T) {
+	for live, want := range map[uint64]int{
+		0: 400, 10 << 20: 400, 48 << 20: 400, 96 << 20: 200, 192 << 20: 100, 8 << 30: 25,
+	} {
+		if got := gcPercent(live); got != want {
+			t.Errorf("%d bytes live: %d, want %d", live, got, want)
+		}
+	}
+}
