@@ -157,10 +157,12 @@ func (j *Journal) take() *batch {
 
 // writeBatch writes b as a block and lets go of those who wait for it.
 func (j *Journal) writeBatch(b *batch, before []name) []name {
-	b.err = j.writeBlock(b, before, 0)
-	names := before[:0]
-	for i := range b.items {
-		names = append(names, b.items[i].name)
+	names := before
+	if b.err = j.writeBlock(b, before, 0); b.err == nil {
+		names = names[:0]
+		for i := range b.items {
+			names = append(names, b.items[i].name)
+		}
 	}
 	j.mu.Lock()
 	if cap(b.buf) <= bufferKeep {
@@ -207,6 +209,9 @@ func (j *Journal) writeBlock(b *batch, before []name, flags uint32) error {
 	size := disk.AlignUp(h.size())
 	f, pos, prevEnd, err := j.place(size)
 	if errors.Is(err, errStopping) {
+		j.mu.Lock()
+		j.open.seq = b.seq // the seal takes this one's number: a gap would be damage
+		j.mu.Unlock()
 		return ErrClosed
 	}
 	if err != nil {
