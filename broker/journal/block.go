@@ -61,6 +61,7 @@ func (n name) String() string { return fmt.Sprintf("replica %d of shard %d", n.r
 type item struct {
 	kind    kind
 	flags   uint8
+	base    uint16 // of the turn of the replica's last base, the low bits
 	entries uint32
 	name    name
 	state   pb.State
@@ -72,7 +73,7 @@ type item struct {
 }
 
 func (i *item) append(b []byte) []byte {
-	b = append(b, byte(i.kind), i.flags, 0, 0)
+	b = append(b, byte(i.kind), i.flags, byte(i.base), byte(i.base>>8))
 	b = binary.LittleEndian.AppendUint32(b, i.entries)
 	for _, v := range [...]uint64{i.name.shard, i.name.replica, i.state.Term, i.state.Vote, i.state.Commit, i.first, i.last, i.turn} {
 		b = binary.LittleEndian.AppendUint64(b, v)
@@ -84,7 +85,7 @@ func (i *item) append(b []byte) []byte {
 func itemOf(b []byte) item {
 	u64 := func(at int) uint64 { return binary.LittleEndian.Uint64(b[at:]) }
 	return item{
-		kind: kind(b[0]), flags: b[1], entries: binary.LittleEndian.Uint32(b[4:]),
+		kind: kind(b[0]), flags: b[1], base: binary.LittleEndian.Uint16(b[2:]), entries: binary.LittleEndian.Uint32(b[4:]),
 		name:  name{u64(8), u64(16)},
 		state: pb.State{Term: u64(24), Vote: u64(32), Commit: u64(40)},
 		first: u64(48), last: u64(56), turn: u64(64),

@@ -37,7 +37,7 @@
 //
 // An item is one replica's share of a block:
 //
-//	 0  uint8 kind, uint8 flags, uint16 0, uint32 entries
+//	 0  uint8 kind, uint8 flags, uint16 turn of the replica's last base, uint32 entries
 //	 8  uint64 shard, replica, term, vote, commit
 //	48  uint64 first: entries below it are forgotten; uint64 last: of its log
 //	64  uint64 turn: counts the replica's items

@@ -140,7 +140,27 @@ func Open(o Options) (*Journal, error) {
 	j.wg.Go(j.write)
 	j.wg.Go(j.prepare)
 	j.wg.Go(j.trim)
+	if err := j.noteDamage(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open journal in %s: note damage: %w", o.Dir, err), j.Close())
+	}
 	return j, nil
+}
+
+// noteDamage saves what recovery has found damaged: the bytes that told of it may
+// not be looked at by the next one, or be recycled.
+func (j *Journal) noteDamage() error {
+	var all []saved
+	for key := range j.damaged {
+		n := j.nodes[key]
+		n.mu.Lock()
+		s, err := j.appendItem(n, part{kind: kindBase}, nil)
+		n.mu.Unlock()
+		if err != nil {
+			return errors.Join(err, j.land(all))
+		}
+		all = append(all, s)
+	}
+	return j.land(all)
 }
 
 // Close writes what is under way, and a seal.

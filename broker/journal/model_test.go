@@ -232,10 +232,12 @@ func (m model) clone() model {
 	return c
 }
 
-// reopened says that the log is opened anew.
+// reopened says that the log is opened anew. Then dragonboat begins behind the
+// snapshot, and never asks for what it had kept before it for laggards.
 func (m model) reopened() {
 	for _, r := range m {
 		r.stale = true
+		r.removeTo(r.snapshot.Index)
 	}
 }
 

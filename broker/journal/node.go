@@ -108,6 +108,7 @@ type node struct {
 	// stateFile and baseFile hold the last item and the last base; 0: none.
 	stateFile, baseFile uint32
 	based               bool // a base was appended
+	baseTurn            uint64
 	// underWay counts items that were appended and have not landed.
 	underWay int
 	removed  bool // its last item is under way, or was written
@@ -152,8 +153,8 @@ func (n *node) install(index uint64) {
 
 // missing says what the log of a node that was read back lacks.
 func (n *node) missing(item *item) error {
-	if item.flags&based != 0 && n.baseFile == 0 {
-		return fmt.Errorf("%w: its bootstrap record is missing", ErrDamaged)
+	if item.flags&based != 0 && (n.baseFile == 0 || uint16(n.baseTurn) != item.base) {
+		return fmt.Errorf("%w: its last base is missing", ErrDamaged)
 	}
 	from := max(n.first, n.snapIndex+1)
 	if from > n.last {

@@ -36,6 +36,8 @@ type recovery struct {
 	names []name // of the last block
 	lost  []lost
 	last  map[name]lastItem
+	// removed holds the block of the last removal of a replica.
+	removed map[name]uint64
 }
 
 // lastItem is the newest item of a replica, and the block it was in.
@@ -56,7 +58,7 @@ func (j *Journal) recover() error {
 	if err != nil {
 		return err
 	}
-	r := &recovery{j: j, last: map[name]lastItem{}}
+	r := &recovery{j: j, last: map[name]lastItem{}, removed: map[name]uint64{}}
 	if err := r.readAll(all); err != nil {
 		return err
 	}
@@ -107,9 +109,10 @@ func (f *files) scan() ([]*stored, error) {
 func (r *recovery) readAll(all []*stored) error {
 	var waiting *stored
 	var empty []*stored
+	var gaps []string // behind waiting, whose blocks are to be counted first
 	for i, s := range all {
 		if i > 0 && s.seq != all[i-1].seq+1 {
-			r.lose(fmt.Sprintf("files %d to %d", all[i-1].seq+1, s.seq-1))
+			gaps = append(gaps, fmt.Sprintf("files %d to %d", all[i-1].seq+1, s.seq-1))
 		}
 		if err := r.load(s); err != nil {
 			return fmt.Errorf("read %s: %w", s.name, err)
@@ -122,6 +125,8 @@ func (r *recovery) readAll(all []*stored) error {
 		if waiting != nil {
 			r.take(waiting, s)
 		}
+		r.loseAll(gaps)
+		gaps = nil
 		for _, e := range empty {
 			r.lose("all of " + e.name)
 			r.j.files.list = append(r.j.files.list, &file{seq: e.seq, name: e.name, size: e.size, end: page})
@@ -131,9 +136,26 @@ func (r *recovery) readAll(all []*stored) error {
 	switch {
 	case waiting != nil:
 		r.take(waiting, nil)
+		r.loseAll(gaps)
 		r.j.files.next = waiting.seq + 1
 	case len(all) > 0 && all[0].seq > 1:
 		return fmt.Errorf("%w: files before %s are missing", ErrDamaged, all[0].name) // the last one with blocks is never freed
+	}
+	// A file without blocks has a good header and its whole size, or it had some.
+	for i, e := range slices.Backward(empty) {
+		if e.bad == nil && e.size == e.header.size {
+			continue
+		}
+		if waiting == nil {
+			return fmt.Errorf("%w: nothing of %s can be read", ErrDamaged, e.name)
+		}
+		for _, e := range empty[:i+1] {
+			r.lose("all of " + e.name)
+			r.j.files.list = append(r.j.files.list, &file{seq: e.seq, name: e.name, size: e.size, end: page})
+			r.j.files.next = e.seq + 1
+		}
+		empty = empty[i+1:]
+		break
 	}
 	for _, e := range slices.Backward(empty) { // so that a crash leaves no gap
 		if err := r.j.files.retire(e.name, e.size); err != nil {
@@ -237,6 +259,12 @@ func (r *recovery) loseBlocks(s *stored, b *block) {
 		r.lost = append(r.lost, lost{seq: b.seq - 2, where: where})
 	}
 	r.j.log.Error("raft journal is damaged", "where", where)
+}
+
+func (r *recovery) loseAll(wheres []string) {
+	for _, w := range wheres {
+		r.lose(w)
+	}
 }
 
 // lose notes a loss behind the last block, which may be anybody's.

@@ -13,6 +13,7 @@ func (r *recovery) replay(f *file, b *block, it *item) {
 	if it.kind == kindRemove {
 		delete(j.nodes, it.name)
 		delete(r.last, it.name)
+		r.removed[it.name] = b.seq
 		return
 	}
 	n := j.nodes[it.name]
@@ -57,7 +58,7 @@ func (n *node) replayBlobs(share []byte, it *item, f *file) (rest []byte, err er
 			return nil, err
 		}
 	}
-	n.baseFile = uint32(f.seq)
+	n.baseFile, n.baseTurn = uint32(f.seq), it.turn
 	if blobs[0] != nil {
 		n.bootstrap = append([]byte{}, blobs[0]...)
 	}
@@ -92,6 +93,14 @@ func (n *node) replayEntries(b *block, it *item, rest []byte, f *file) {
 
 // judge finds the replicas whose log has lost something.
 func (r *recovery) judge() {
+	for i := range r.lost {
+		l := &r.lost[i]
+		for _, key := range l.names {
+			if r.j.nodes[key] == nil && r.removed[key] <= l.seq { // all of it was there
+				r.j.nodes[key] = &node{name: key}
+			}
+		}
+	}
 	for key, n := range r.j.nodes {
 		last := r.last[key]
 		err := n.damage

@@ -120,10 +120,11 @@ func (j *Journal) appendItem(n *node, p part, es []pb.Entry) (saved, error) {
 		it.flags |= blob.flag
 	}
 	if p.kind == kindBase || p.kind == kindKeep {
-		n.based = true
+		n.based, n.baseTurn = true, n.turn
 	}
 	if n.based {
 		it.flags |= based
+		it.base = uint16(n.baseTurn)
 	}
 	s := saved{n: n, b: b, at: uint32(len(b.buf)), entries: es, kind: p.kind}
 	for i := range es {

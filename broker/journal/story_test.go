@@ -18,8 +18,9 @@ type teller struct {
 	cast     []raftio.NodeInfo
 	cmdMax   int // bytes of the largest command
 	removals bool
-	ahead    []call // the rest of what it has begun to tell
-	made     uint64 // commands so far, so that no two are alike
+	retired  map[raftio.NodeInfo]bool // ids that are not used again, if not nil
+	ahead    []call                   // the rest of what it has begun to tell
+	made     uint64                   // commands so far, so that no two are alike
 }
 
 // cast has shards of one worker and of several, and two replicas of one shard.
@@ -42,6 +43,9 @@ func (s *teller) next() call {
 		return c
 	}
 	n := s.cast[s.r.IntN(len(s.cast))]
+	for s.retired[n] {
+		n.ReplicaID++
+	}
 	r := s.m.of(n)
 	if r.boot == nil {
 		return saveBootstrap{n, s.bootstrap()}
@@ -53,6 +57,9 @@ func (s *teller) next() call {
 		}
 	case 3:
 		if s.removals && s.r.IntN(3) == 0 {
+			if s.retired != nil {
+				s.retired[n] = true
+			}
 			return removeNode{n}
 		}
 	}
