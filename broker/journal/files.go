@@ -271,7 +271,8 @@ func (f *files) writeHeader(path string, seq uint64) error {
 		return err
 	}
 	h := file{dev: dev, direct: f.direct.Load()}
-	return errors.Join(h.write(f.header(seq), 0), dev.Close())
+	// The sync is for a spare that an earlier process has left: it may not have come to it.
+	return errors.Join(h.write(f.header(seq), 0), dev.Sync(), dev.Close())
 }
 
 func (f *files) header(seq uint64) []byte {
