@@ -80,6 +80,7 @@ type files struct {
 	id      [16]byte
 	session uint64
 	size    int64 // of new files
+	most    int64 // bytes of all files
 	direct  atomic.Bool
 	ready   chan *file
 	current *file
@@ -326,8 +327,15 @@ func (f *files) recycle(old *file) error {
 	return f.retire(old.name, old.size)
 }
 
-// retire gives a file that nobody needs a spare's name.
+// retire gives a file that nobody needs a spare's name, or removes it: while the
+// trimmer was behind, more were made than are allowed.
 func (f *files) retire(name string, size int64) error {
+	if _, bytes := f.sum(); bytes+size > f.most {
+		if err := errors.Join(f.fs.Remove(f.path(name)), f.fs.SyncDir(f.dir)); err != nil {
+			return fmt.Errorf("free %s: %w", name, err)
+		}
+		return nil
+	}
 	s := spare{f.spareName(), size}
 	if err := errors.Join(f.fs.Rename(f.path(name), f.path(s.name)), f.fs.SyncDir(f.dir)); err != nil {
 		return fmt.Errorf("recycle %s: %w", name, err)

@@ -49,7 +49,7 @@ type lastItem struct {
 // recover fills the journal from its directory and prepares the first file.
 func (j *Journal) recover() error {
 	f := &j.files
-	f.fs, f.dir, f.session, f.size = j.o.FS, j.o.Dir, j.session, j.o.FileBytes
+	f.fs, f.dir, f.session, f.size, f.most = j.o.FS, j.o.Dir, j.session, j.o.FileBytes, j.o.BytesMax
 	f.ready, f.next = make(chan *file, 1), 1
 	if err := j.o.FS.MkdirAll(j.o.Dir); err != nil {
 		return err
