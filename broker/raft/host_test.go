@@ -54,7 +54,7 @@ func (c *counting) seen() [][]byte {
 	return slices.Clone(c.entries)
 }
 
-func freeAddress(t *testing.T) string {
+func freeAddress(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -118,7 +118,7 @@ func (e eager) StartController(members []model.NodeID, m ControllerMachine) erro
 	return err
 }
 
-func openHost(t *testing.T, dir string) *Host {
+func openHost(t testing.TB, dir string) *Host {
 	t.Helper()
 	addr := freeAddress(t)
 	h, err := Open(Options{
