@@ -214,7 +214,7 @@ func TestCloseWhileTheDiskIsFull(t *testing.T) {
 		go func() {
 			for i := uint64(1); ; i++ {
 				e := entry(i, 1)
-				e.Cmd = append(e.Cmd, make([]byte, 9000)...)
+				e.Cmd = append(e.Cmd, make([]byte, 13_000)...) // a seal still has room behind the last
 				c := saves(one, pb.State{Term: 1, Commit: i - 1}, e)
 				if err := c.on(db, nil); err != nil {
 					failed <- err
