@@ -695,8 +695,11 @@ func conformWorkers(t *testing.T, s *subject) {
 		beside.Go(func() {
 			for round := uint64(0); ; round++ {
 				n := raftio.NodeInfo{ShardID: 1000 + i, ReplicaID: round + 1}
-				for _, c := range []call{saveBootstrap{n, pb.Bootstrap{Join: true}}, takes(n, 5, 1), removeNode{n}, compactTo{n, math.MaxUint64}} {
-					if err := c.on(s.db, nil); err != nil {
+				for _, c := range []call{
+					saveBootstrap{n, pb.Bootstrap{Join: true}}, takes(n, 5, 1), importSnapshot{n, snapshotOf(n, 9, 1)}, removeNode{n}, compactTo{n, math.MaxUint64},
+				} {
+					_, errListed := s.db.ListNodeInfo()
+					if err := errors.Join(c.on(s.db, nil), errListed); err != nil {
 						t.Errorf("%v: %v", c, err)
 						return
 					}

@@ -3,13 +3,21 @@ package journal_test
 import (
 	"errors"
 	"fmt"
+	"io"
+	"math"
+	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/lni/dragonboat/v4/raftio"
+	pb "github.com/lni/dragonboat/v4/raftpb"
 	"golang.org/x/sys/unix"
 
 	"github.com/millrace-io/millrace/broker/disk"
+	"github.com/millrace-io/millrace/broker/journal"
 )
 
 // TestFaults has each operation fail, one at a time.
@@ -213,4 +221,105 @@ func unless(expected bool, err error) error {
 		return nil
 	}
 	return err
+}
+
+// A file that cannot be read stops the start, which names it: what it holds is not
+// lost, so nobody is damaged. Once it can be read again, all is there.
+func TestUnreadableFiles(t *testing.T) {
+	t.Parallel()
+	l := &life{open: openJournal, setup: small, fs: disk.NewCrashing(), told: tellSeed(1)}
+	if err := errors.Join(l.start(), l.makes(60), l.db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	l.told.m.reopened()
+	for _, name := range l.fs.Files(dir) {
+		if filepath.Ext(name) != ".journal" {
+			continue
+		}
+		for _, f := range []disk.Fault{
+			{Op: disk.OpOpen, Err: unix.EMFILE},
+			{Op: disk.OpRead, Err: unix.EIO},
+			{Op: disk.OpRead, Err: unix.EIO, Partial: 5000},
+		} {
+			f.Path = filepath.Base(name)
+			faulty := disk.NewFaulty(l.fs.Crash(0))
+			faulty.Inject(f)
+			s := small
+			s.fatal = func(err error) { t.Errorf("fatal: %v", err) }
+			if _, err := openJournal(faulty, s); !errors.Is(err, f.Err) || !strings.Contains(err.Error(), f.Path) {
+				t.Errorf("%s of %s gives %v: open says %v", f.Op, f.Path, f.Err, err)
+			}
+			faulty.Heal()
+			db := opened(t, openJournal, faulty, small)
+			if err := l.told.m.differs(db); err != nil {
+				t.Errorf("healed: %v", err)
+			}
+			closed(t, db)
+		}
+	}
+}
+
+// A directory that cannot be listed, or a spare that is not to be found, stop it too.
+func TestUnreadableDirectory(t *testing.T) {
+	t.Parallel()
+	for _, f := range []disk.Fault{{Op: disk.OpList, Err: unix.EIO}, {Op: disk.OpMkdir, Err: unix.EROFS}} {
+		faulty := disk.NewFaulty(disk.NewMemory())
+		faulty.Inject(f)
+		if _, err := openJournal(faulty, small); !errors.Is(err, f.Err) || !strings.Contains(err.Error(), dir) {
+			t.Errorf("%s gives %v: open says %v", f.Op, f.Err, err)
+		}
+	}
+}
+
+// What is read is checked. A bit that is wrong once, in memory or on the way, is read
+// right the second time; one that stays wrong is an error, and so is a disk's: never
+// another entry, and nobody's else.
+func TestReadsAreChecked(t *testing.T) {
+	t.Parallel()
+	two := raftio.NodeInfo{ShardID: 2, ReplicaID: 1}
+	entries := run(1, 20, 1)
+	for _, c := range []struct {
+		name  string
+		fault disk.Fault
+		want  error
+	}{
+		{"no fault", disk.Fault{Op: disk.OpRead, Times: 1}, nil},
+		{"wrong once", disk.Fault{Op: disk.OpRead, At: 4096 + 1000, Mask: 1, Times: 1}, nil},
+		{"wrong", disk.Fault{Op: disk.OpRead, At: 4096 + 1000, Mask: 1}, journal.ErrDamaged},
+		{"short", disk.Fault{Op: disk.OpRead, Err: io.EOF, Partial: 100}, journal.ErrDamaged},
+		{"failed", disk.Fault{Op: disk.OpRead, Err: unix.EIO}, unix.EIO},
+		{"no handle", disk.Fault{Op: disk.OpOpen, Err: unix.EMFILE}, unix.EMFILE},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				faulty := disk.NewFaulty(disk.NewMemory())
+				db := opened(t, openJournal, faulty, small)
+				defer closed(t, db)
+				for _, n := range []raftio.NodeInfo{one, two} {
+					if err := saves(n, pb.State{Term: 1}, entries...).on(db, nil); err != nil {
+						t.Fatal(err)
+					}
+				}
+				synctest.Wait() // the next files are prepared: what is read now is asked for here
+				faulty.Inject(c.fault)
+				got, _, err := db.IterateEntries(nil, 0, 1, 1, 1, 21, math.MaxUint64)
+				if !errors.Is(err, c.want) || (c.want == nil) != (err == nil) {
+					t.Errorf("read %s, %v, want %v", span(got), err, c.want)
+				}
+				if err == nil {
+					err = entriesDiffer(got, entries)
+					if err != nil {
+						t.Error(err)
+					}
+				}
+				faulty.Heal()
+				for _, n := range []raftio.NodeInfo{one, two} {
+					got, _, err := db.IterateEntries(nil, 0, n.ShardID, n.ReplicaID, 1, 21, math.MaxUint64)
+					if err != nil || entriesDiffer(got, entries) != nil {
+						t.Errorf("healed: of %v %s, %v", n, span(got), err)
+					}
+				}
+			})
+		})
+	}
 }
