@@ -140,6 +140,10 @@ func (j *Journal) move(pinning []*node, full bool) (moved int, err error) {
 	var all []saved
 	for _, n := range pinning {
 		s, ok, err := j.keep(n, longest)
+		if errors.Is(err, ErrDamaged) { // a snapshot makes needless what cannot be read
+			j.log.Error("raft log cannot be moved", "replica", n.name.String(), "err", err)
+			err = nil
+		}
 		if err != nil {
 			return moved, errors.Join(err, j.land(all))
 		}

@@ -276,3 +276,37 @@ func TestFileSizeChanges(t *testing.T) {
 		})
 	}
 }
+
+// An idle node of which something cannot be read any more cannot be moved. It is asked
+// for a snapshot as well, which makes the bytes needless, and holds nobody up.
+func TestUnreadableLogIsAskedForASnapshot(t *testing.T) {
+	t.Parallel()
+	asked := make(chan raftio.NodeInfo, 1000)
+	s := small
+	s.pinned = func(n raftio.NodeInfo) {
+		select {
+		case asked <- n:
+		default:
+		}
+	}
+	l := lasts(t, s)
+	l.begin(idler, 10, 1000)
+	for at := int64(4096); at < 4096+6*4096; at += 512 {
+		if err := l.fs.Corrupt(dir+"/0000000000000001.journal", at+200, 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.begin(busy, 1, 10)
+	turnsUntil(t, func() bool {
+		l.grow(busy, 20, 1500)
+		l.snapshot(busy)
+		return len(asked) > 0
+	})
+	if n := <-asked; n != idler {
+		t.Fatalf("%v was asked for a snapshot, want %v", n, idler)
+	}
+	l.do(saves(idler, pb.State{Term: 1, Vote: 1, Commit: l.m.of(idler).last()}))
+	l.snapshot(idler)
+	l.bounded()
+	l.whole(1)
+}
