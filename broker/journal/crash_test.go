@@ -38,15 +38,87 @@ type crashing struct {
 
 // TestPowerCuts cuts the power at every change of a history.
 func TestPowerCuts(t *testing.T) {
+	t.Parallel()
 	for name, open := range map[string]opens{"direct": openJournal, "buffered": buffered(openJournal)} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			all := crashing{seeds: 2 * effort(), calls: 150, luck: 3, every: 1, nested: 16}
-			if err := all.run(open, small); err != nil {
+			// Some 170 changes a history, and two of many outcomes for each.
+			all := crashing{seeds: 3 * effort(), calls: 70, luck: 2, every: 1, nested: 24}
+			if err := all.run(open, tight); err != nil {
 				t.Error(err)
 			}
 		})
 	}
+}
+
+// TestPowerCutAmongWorkers cuts it while several workers save at once, and share
+// writes: each finds what it was told of.
+func TestPowerCutAmongWorkers(t *testing.T) {
+	t.Parallel()
+	for seed := range 40 * effort() {
+		if err := cutAmongWorkers(seed); err != nil {
+			t.Fatalf("history %d: %v", seed, err)
+		}
+	}
+}
+
+func cutAmongWorkers(seed uint64) error {
+	shared := &life{open: openJournal, setup: tight, fs: disk.NewCrashing()}
+	if err := shared.start(); err != nil {
+		return err
+	}
+	synced := shared.fs.Points()
+	shared.fs.StopAt(20 + int(seed*37%200) + synced)
+	lives := make([]*life, 5)
+	errs := make([]error, len(lives))
+	var wg sync.WaitGroup
+	for i := range lives {
+		l := *shared
+		l.told = tellSeed(seed*100 + uint64(i))
+		l.told.cast = []raftio.NodeInfo{{ShardID: uint64(i), ReplicaID: 1}, {ShardID: uint64(i) + 16, ReplicaID: 1}, {ShardID: uint64(i) + 32, ReplicaID: 2}}
+		lives[i] = &l
+		wg.Go(func() {
+			for range 60 {
+				c := l.told.next()
+				if err := c.on(l.db, l.stopped); err != nil {
+					l.flight, errs[i] = c, l.unlessCut(err)
+					return
+				}
+				c.apply(l.told.m)
+			}
+		})
+	}
+	wg.Wait()
+	_ = shared.db.Close() // which may fail
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	for luck := range uint64(4) {
+		if err := foundByAll(shared.crash(luck), lives); err != nil {
+			return fmt.Errorf("outcome %d: %w", luck, err)
+		}
+	}
+	return nil
+}
+
+// foundByAll opens what a power cut has left, for several lives on one log.
+func foundByAll(after *life, lives []*life) error {
+	if err := after.start(); err != nil {
+		return fmt.Errorf("open: %w", err)
+	}
+	if lost := after.db.Damaged(); len(lost) > 0 {
+		return fmt.Errorf("damaged by a power cut: %v", lost)
+	}
+	all := model{}
+	for _, l := range lives {
+		mine := &life{db: after.db, told: l.told, flight: l.flight}
+		m, err := mine.settle()
+		if err != nil {
+			return err
+		}
+		maps.Copy(all, m)
+	}
+	return errors.Join(all.differs(after.db), after.db.Close())
 }
 
 // buffered opens on a file system without direct I/O.
@@ -191,9 +263,16 @@ func refuses(db raftio.ILogDB) error {
 	return nil
 }
 
+func (l *life) model() model {
+	if l.told == nil {
+		return model{}
+	}
+	return l.told.m
+}
+
 // crash is the life of the machine that comes up again.
 func (l *life) crash(luck uint64) *life {
-	return &life{open: l.open, setup: l.setup, fs: l.fs.Crash(luck), flight: l.flight, told: tell(rand.New(rand.NewPCG(luck, 2)), l.told.m.clone())}
+	return &life{open: l.open, setup: l.setup, fs: l.fs.Crash(luck), flight: l.flight, told: tell(rand.New(rand.NewPCG(luck, 2)), l.model().clone())}
 }
 
 // recover opens the log, which must be whole: it holds all that was acknowledged, and

@@ -23,7 +23,7 @@ func TestDamage(t *testing.T) {
 			t.Parallel()
 			for seed := range effort() {
 				all := damaging{calls: 120, flips: 48, cuts: 8, clean: clean, removes: true}
-				if err := all.run(t.Logf, openJournal, small, seed); err != nil {
+				if err := all.run(t.Logf, openJournal, tight, seed); err != nil {
 					t.Errorf("history %d: %v", seed, err)
 				}
 			}

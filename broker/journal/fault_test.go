@@ -23,7 +23,7 @@ import (
 // TestFaults has each operation fail, one at a time.
 func TestFaults(t *testing.T) {
 	t.Parallel()
-	if err := faulting(openJournal, small, 60); err != nil {
+	if err := faulting(openJournal, tight, 60); err != nil {
 		t.Error(err)
 	}
 }

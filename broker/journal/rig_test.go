@@ -81,8 +81,11 @@ type setup struct {
 // roomy has files that take the largest command.
 var roomy = setup{fileBytes: 16 << 20, bytesMax: 8 * 16 << 20}
 
-// small makes files so small that a short history rolls, recycles and re-appends.
+// small makes files so small that a long history rolls and recycles them.
 var small = setup{fileBytes: 64 << 10, bytesMax: 8 * 64 << 10}
+
+// tight makes them so few that a short history does, and that nodes must be moved.
+var tight = setup{fileBytes: 64 << 10, bytesMax: 4 * 64 << 10}
 
 // opens opens a log on a file system, in dir.
 type opens func(fs disk.FS, s setup) (store, error)
