@@ -114,8 +114,8 @@ func (n *Node) finish() (err error) {
 	if n.Kafka.Off && !n.AdvertiseKafka.Off && n.AdvertiseKafka != (Address{}) {
 		return fmt.Errorf("%w: advertise_kafka_addr is given, but kafka_addr is off", ErrInvalid)
 	}
-	if sum := n.CachePercent + n.JournalPercent + n.RequestPercent + n.ResponsePercent; sum > 90 {
-		return fmt.Errorf("%w: cache_percent, journal_percent, request_percent and response_percent are %d %% together, at most 90 may be", ErrInvalid, sum)
+	if sum := n.CachePercent + n.WritePercent + n.JournalPercent + n.RequestPercent + n.ResponsePercent; sum > 90 {
+		return fmt.Errorf("%w: cache_percent, write_percent, journal_percent, request_percent and response_percent are %d %% together, at most 90 may be", ErrInvalid, sum)
 	}
 	for _, path := range []*string{&n.DataDir, &n.SidecarCache, &n.SidecarBin} {
 		// A bare name of an executable is looked up in PATH.

@@ -74,7 +74,7 @@ type Node struct {
 	LowSpaceReserve  int64         // bytes of the reserve file
 	ShutdownMax      time.Duration
 
-	CachePercent, JournalPercent, RequestPercent, ResponsePercent int // of memory
+	CachePercent, WritePercent, JournalPercent, RequestPercent, ResponsePercent int // of memory
 
 	ConnectionsMax          int
 	ConnectionIdle          time.Duration

@@ -129,12 +129,21 @@ var syncCases = []struct {
 	{name: "log tables", paths: tableFiles, acked: true, records: 600},
 }
 
+// segmentFiles waits for the first flush, which makes them.
 func segmentFiles(t *testing.T, dir string) []string {
-	paths, err := filepath.Glob(filepath.Join(dir, "topics", "*", "*", "*.log"))
-	if err != nil || len(paths) == 0 {
-		t.Fatalf("no segments in %s: %v", dir, err)
+	ctx := within(t, 10*time.Second)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		paths, err := filepath.Glob(filepath.Join(dir, "topics", "*", "*", "*.log"))
+		if err != nil || ctx.Err() != nil {
+			t.Fatalf("no segments in %s: %v, %v", dir, err, ctx.Err())
+		}
+		if len(paths) > 0 {
+			return paths
+		}
+		<-tick.C
 	}
-	return paths
 }
 
 // tableFiles are the names that the Raft log's next tables will have.
