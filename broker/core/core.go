@@ -19,6 +19,10 @@ const (
 	inboxEvents = 1024
 	// tickEvery is how often a loop looks for what has become due.
 	tickEvery = 20 * time.Millisecond
+	// flushesAtOnce is how many partitions of a loop are flushed side by side. Most of
+	// a flush is waiting for the file system to commit names and sizes, which it does
+	// for all who wait at the same time.
+	flushesAtOnce = 4
 	// waitersMax is how many parked reads a partition holds; beyond it a fetch is
 	// answered at once with what there is.
 	waitersMax = 4096
@@ -122,9 +126,11 @@ func newSet(o Options) *Set {
 
 func (s *Set) start() {
 	for _, c := range s.cores {
-		s.wg.Add(3)
+		s.wg.Add(2 + flushesAtOnce)
 		go func() { defer s.wg.Done(); c.run() }()
-		go func() { defer s.wg.Done(); c.runJobs(c.flushes) }()
+		for range flushesAtOnce {
+			go func() { defer s.wg.Done(); c.runJobs(c.flushes) }()
+		}
 		go func() { defer s.wg.Done(); c.runJobs(c.compactions) }()
 	}
 }
