@@ -114,8 +114,8 @@ func (n *Node) finish() (err error) {
 	if n.Kafka.Off && !n.AdvertiseKafka.Off && n.AdvertiseKafka != (Address{}) {
 		return fmt.Errorf("%w: advertise_kafka_addr is given, but kafka_addr is off", ErrInvalid)
 	}
-	if sum := n.CachePercent + n.RequestPercent + n.ResponsePercent; sum > 90 {
-		return fmt.Errorf("%w: cache_percent, request_percent and response_percent are %d %% together, at most 90 may be", ErrInvalid, sum)
+	if sum := n.CachePercent + n.WritePercent + n.RequestPercent + n.ResponsePercent; sum > 90 {
+		return fmt.Errorf("%w: cache_percent, write_percent, request_percent and response_percent are %d %% together, at most 90 may be", ErrInvalid, sum)
 	}
 	if some := n.RPCCert + n.RPCKey + n.RPCCA; some != "" && (n.RPCCert == "" || n.RPCKey == "" || n.RPCCA == "") {
 		return fmt.Errorf("%w: rpc_tls_cert, rpc_tls_key and rpc_tls_ca go together", ErrInvalid)

@@ -77,7 +77,7 @@ type Node struct {
 	LowSpaceReserve  int64         // bytes of the reserve file
 	ShutdownMax      time.Duration
 
-	CachePercent, RequestPercent, ResponsePercent int // of memory
+	CachePercent, WritePercent, RequestPercent, ResponsePercent int // of memory
 
 	ConnectionsMax          int
 	ConnectionIdle          time.Duration

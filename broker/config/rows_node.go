@@ -93,10 +93,10 @@ func listenRows() []Row {
 func storageRows() []Row {
 	return []Row{
 		{Name: "flush_delay", Kind: KindMillis, Default: "100ms", Min: "1ms", Max: "10s", NoFlag: true,
-			Doc:  "How long written segments may wait for their sync; acknowledged records are safe in the Raft log meanwhile.",
+			Doc:  "How long what a partition has appended may wait in memory for its flush to the segments; acknowledged records are safe in the Raft log meanwhile.",
 			node: func(n *Node, v value) { n.Flush = v.millis() }},
 		{Name: "flush_bytes", Kind: KindBytes, Default: "4M", Min: "64K", Max: "1G", NoFlag: true,
-			Doc:  "Unsynced bytes of a partition that start its sync before flush_delay.",
+			Doc:  "Bytes appended by a partition that start its flush before flush_delay.",
 			node: func(n *Node, v value) { n.FlushBytes = v.n }},
 		{Name: "snapshot_bytes", Kind: KindBytes, Default: "64M", Min: "1M", Max: "16G", NoFlag: true,
 			Doc:  "Raft log bytes of a partition beyond which its log is let go up to the checkpoint. More means longer replay after a crash.",
@@ -128,8 +128,11 @@ func storageRows() []Row {
 func limitRows() []Row {
 	return []Row{
 		{Name: "cache_percent", Kind: KindInt, Default: "20", Min: "0", Max: "60", NoFlag: true,
-			Doc:  "Per cent of memory for the caches of recent batches.",
+			Doc:  "Per cent of memory for what is read again: recent batches and the ends of segments (three quarters of it), and blocks read of older ones.",
 			node: func(n *Node, v value) { n.CachePercent = int(v.n) }},
+		{Name: "write_percent", Kind: KindInt, Default: "5", Min: "1", Max: "40", NoFlag: true,
+			Doc:  "Per cent of memory for what segments have not written yet; beyond it producers wait for the device.",
+			node: func(n *Node, v value) { n.WritePercent = int(v.n) }},
 		{Name: "request_percent", Kind: KindInt, Default: "15", Min: "1", Max: "60", NoFlag: true,
 			Doc:  "Per cent of memory for requests in flight; beyond it their senders wait.",
 			node: func(n *Node, v value) { n.RequestPercent = int(v.n) }},

@@ -19,6 +19,10 @@ const (
 	inboxEvents = 1024
 	// tickEvery is how often a loop looks for what has become due.
 	tickEvery = 20 * time.Millisecond
+	// flushesAtOnce is how many partitions of a loop are flushed side by side. Most of
+	// a flush is waiting for the file system to commit names and sizes, which it does
+	// for all who wait at the same time.
+	flushesAtOnce = 4
 	// waitersMax is how many parked reads a partition holds; beyond it a fetch is
 	// answered at once with what there is.
 	waitersMax = 4096
@@ -60,12 +64,17 @@ type Options struct {
 	// Fatal stops the node; it is called on a loop or a job and does not return
 	// while the process is healthy.
 	Fatal func(error)
-	// FlushDelay and FlushBytes say when written segments are synced: a partition
-	// is flushed once it has been dirty for FlushDelay or has FlushBytes unsynced.
+	// FlushDelay and FlushBytes say when segments are written and synced: a partition
+	// is flushed once it has been dirty for FlushDelay or has appended FlushBytes.
 	FlushDelay time.Duration
 	FlushBytes int64
-	// CacheBytes bounds the recent-batches caches of one loop's partitions together.
+	// CacheBytes bounds what one loop's partitions keep in memory although it is on
+	// disk: recent batches, and the ends of segments.
 	CacheBytes int64
+	// WriteBytes bounds what they hold that is not written yet: from half of it on
+	// flushes begin early, beyond it Apply does not return, so that raft hands over
+	// no more than the device takes. One Apply per raft worker may exceed it.
+	WriteBytes int64
 	// SnapshotBytes and SnapshotEntries say how much log a partition may keep
 	// behind its checkpoint before raft is told to forget it.
 	SnapshotBytes   int64
@@ -125,9 +134,11 @@ func newSet(o Options) *Set {
 
 func (s *Set) start() {
 	for _, c := range s.cores {
-		s.wg.Add(3)
+		s.wg.Add(2 + flushesAtOnce)
 		go func() { defer s.wg.Done(); c.run() }()
-		go func() { defer s.wg.Done(); c.runJobs(c.flushes) }()
+		for range flushesAtOnce {
+			go func() { defer s.wg.Done(); c.runJobs(c.flushes) }()
+		}
 		go func() { defer s.wg.Done(); c.runJobs(c.compactions) }()
 	}
 }
@@ -217,12 +228,17 @@ type Core struct {
 	id  model.CoreID
 	set *Set
 	in  chan event
-	// flushes and compactions each have a goroutine: a compaction may take a minute.
+	// flushes and compactions have goroutines of their own: a compaction may take a
+	// minute.
 	flushes, compactions *jobQueue
 	done                 chan struct{} // closed when run has ended
 	replicas             map[model.ShardID]*replica
 	dirty                map[*replica]struct{}
-	cache                int64
+	// cache and unwritten count what all partitions hold, as CacheBytes and WriteBytes
+	// bound it.
+	cache, unwritten int64
+	// owed are Applies that are done and not answered yet: see WriteBytes.
+	owed []*applyEvent
 	// snapshots is a seat: one log snapshot at a time per loop.
 	snapshots chan struct{}
 	nextHouse time.Time

@@ -403,22 +403,32 @@ func TestFailedFlush(t *testing.T) {
 	}
 }
 
-// TestFailedWrite stops the node too, and raft gets no answer to panic on.
+// TestFailedWrite stops the node too: what is in memory alone is never called
+// durable, and raft gets no answer to panic on.
 func TestFailedWrite(t *testing.T) {
 	r, faulty, _ := faultyRig(t, config.Topic{})
 	r.lead(1)
 	faulty.Inject(disk.Fault{Op: disk.OpWrite, Err: syscall.EIO})
-	if r.apply(plain(1, "a")) {
-		t.Error("an entry that could not be written was answered")
+	if !r.apply(plain(1, "a")) {
+		t.Error("apply waits for a disk")
+	}
+	e := &syncEvent{shard: rigShard, reply: make(chan error, 1)}
+	r.c.Step(e)
+	if err := r.finish(take(r.c.flushes)); !errors.Is(err, syscall.EIO) || asked(e) {
+		t.Errorf("flush: %v; raft was told that it is durable: %v", err, asked(e))
 	}
 	if len(r.fatal) != 1 || !errors.Is(r.fatal[0], syscall.EIO) {
 		t.Errorf("fatal: %v", r.fatal)
+	}
+	if r.apply(plain(1, "a")) {
+		t.Error("an entry was applied after a failed write")
 	}
 }
 
 // compacting gives a rig with a compaction worth doing under way.
 func compacting(t *testing.T) (*rig, *disk.Faulty, *disk.Memory, *job) {
 	r, faulty, memory := faultyRig(t, config.Topic{Compact: true, SegmentBytes: 1})
+	r.set.o.CacheBytes = 0 // what is on disk is read from there
 	r.lead(1)
 	r.apply(plain(1, "x", "y"), plain(1, "x"), plain(1, "x"), plain(1, "z"))
 	r.later(2 * time.Second)

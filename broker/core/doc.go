@@ -9,8 +9,11 @@
 //   - Entries of a shard are applied in log order, and their outcomes are handed
 //     to the proposer before Apply returns to raft.
 //   - A leader serves nothing before its own lead{epoch} was applied here.
-//   - Nothing on a loop waits for a disk sync or reads a cold file: flushes run as
-//     jobs on a second goroutine, compactions on a third, reads by who asked.
+//   - Nothing on a loop waits for the disk: flushes run as jobs on goroutines of
+//     their own, compactions on another, reads of cold files by who asked.
+//   - What is not written yet has a budget (Options.WriteBytes). Beyond it an Apply is
+//     done and visible, but answered only when a flush has made room: raft's log
+//     keeps the rest, and its proposers wait.
 //   - A failed write or sync stops the node (Options.Fatal); nothing is retried,
 //     and nobody who waits for the partition is told that all is well.
 //   - Whoever waits for a loop also waits for its end: no reply is owed then.

@@ -12,8 +12,8 @@ import (
 	"github.com/millrace-io/millrace/broker/partition"
 )
 
-// job is disk work that a loop hands to its second goroutine. finish runs on the
-// loop afterwards.
+// job is disk work that a loop hands to another goroutine. finish runs on the loop
+// afterwards.
 type job struct {
 	r      *replica
 	run    func() error
@@ -55,7 +55,7 @@ func (q *jobQueue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.closed = true
-	q.wait.Signal()
+	q.wait.Broadcast()
 }
 
 func (q *jobQueue) pop() (job, bool) {
@@ -72,8 +72,7 @@ func (q *jobQueue) pop() (job, bool) {
 	return j, true
 }
 
-// runJobs does the loop's disk work of one kind, one job at a time: flushes do not
-// compete with each other for the device.
+// runJobs does the loop's disk work of one kind, one job after the other.
 func (c *Core) runJobs(q *jobQueue) {
 	for {
 		j, ok := q.pop()
@@ -98,13 +97,14 @@ func (c *Core) markDirty(r *replica, bytes int64) {
 	}
 }
 
-// flush starts syncing what r has written, and the checkpoint behind it.
+// flush starts writing and syncing what r has appended, and the checkpoint behind it.
 func (c *Core) flush(r *replica) {
 	if r.flushing || r.failed {
 		return
 	}
 	j := r.part.FlushStart()
 	delete(c.dirty, r)
+	r.dirtyBytes = 0
 	if j == nil {
 		c.finishSyncs(r)
 		return
@@ -116,12 +116,18 @@ func (c *Core) flush(r *replica) {
 func (c *Core) flushed(r *replica, j *partition.FlushJob, took time.Duration, err error) {
 	c.set.o.Observe.Flushed(took, err)
 	r.flushing = false
+	before := holds(r)
 	r.part.FlushDone(j, err)
 	if err != nil {
 		c.fail(r, fmt.Errorf("flush partition %s-%d: %w", r.h.Topic, r.h.ID.Index, err))
 	} else {
+		c.recount(r, before)
 		c.finishSyncs(r)
 		c.forgetLog(r)
+		if r.dirtyBytes >= c.set.o.FlushBytes {
+			c.flush(r) // it came to so much meanwhile
+		}
+		c.flushEarly()
 	}
 	c.dropIfAsked(r)
 }
@@ -182,9 +188,9 @@ func (c *Core) housekeep(r *replica, now time.Time) {
 	r.compacting = true
 	c.compactions.push(job{r: r, run: j.Run, finish: func(c *Core, _ time.Duration, err error) {
 		r.compacting = false
-		held := r.part.CacheBytes()
+		before := holds(r)
 		r.part.CompactDone(j, err)
-		c.cache += r.part.CacheBytes() - held
+		c.recount(r, before)
 		c.compacted(r, err)
 		c.dropIfAsked(r)
 	}})
@@ -211,23 +217,4 @@ func writeFailed(err error) bool {
 		return false
 	}
 	return path.Op != "read" && path.Op != "open" && path.Op != "stat"
-}
-
-// shrinkTo is how far caches shrink once they are over budget, in percent: some
-// slack, so that not every apply walks them.
-const shrinkTo = 75
-
-// shrinkCaches takes from each partition in proportion to what it holds.
-func (c *Core) shrinkCaches() {
-	target := c.set.o.CacheBytes * shrinkTo / 100
-	over := c.cache - target
-	total := c.cache
-	c.cache = 0
-	for _, r := range c.replicas {
-		held := r.part.CacheBytes()
-		if total > 0 && held > 0 {
-			r.part.CacheShrink(int64(float64(held) * float64(over) / float64(total)))
-		}
-		c.cache += r.part.CacheBytes()
-	}
 }

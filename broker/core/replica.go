@@ -73,8 +73,9 @@ func (e *dropEvent) step(c *Core) {
 	c.retire(r)
 	delete(c.replicas, e.shard)
 	delete(c.dirty, r)
-	c.cache -= r.part.CacheBytes()
+	before := holds(r)
 	r.part.Abandon()
+	c.recount(r, before)
 	e.reply <- nil
 }
 
@@ -129,9 +130,9 @@ type configureEvent struct {
 
 func (e *configureEvent) step(c *Core) {
 	if r := c.replicas[e.shard]; r != nil {
-		cached := r.part.CacheBytes()
+		before := holds(r)
 		r.part.Configure(e.config)
-		c.cache += r.part.CacheBytes() - cached
+		c.recount(r, before)
 	}
 }
 
@@ -171,7 +172,7 @@ func (e *applyEvent) step(c *Core) {
 	if r.failed {
 		return
 	}
-	high, stable, cached := r.part.HighWatermark(), r.part.LSO(), r.part.CacheBytes()
+	high, stable, before := r.part.HighWatermark(), r.part.LSO(), holds(r)
 	outcomes, err := r.part.Apply(e.entries)
 	if err != nil {
 		c.fail(r, err) // and no reply: raft would end the process before the reason is told
@@ -188,14 +189,11 @@ func (e *applyEvent) step(c *Core) {
 	c.set.o.Observe.Applied(len(e.entries), bytes)
 	r.snapshotBytes += int64(bytes)
 	c.markDirty(r, int64(bytes))
-	c.cache += r.part.CacheBytes() - cached
-	if c.cache > c.set.o.CacheBytes {
-		c.shrinkCaches()
-	}
+	c.recount(r, before)
 	if end != high {
 		r.arrived(int64(appended), r.part.LSO() != stable)
 	}
-	e.reply <- nil
+	c.answer(e)
 }
 
 // deliver hands an outcome to the proposer that waits for it here, and starts

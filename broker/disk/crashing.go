@@ -77,7 +77,7 @@ func (c *Crashing) Crash(seed uint64) *Crashing {
 		}
 	}
 	after := NewCrashing()
-	after.capacity = c.capacity
+	after.capacity, after.noDirect = c.capacity, c.noDirect
 	maps.Copy(after.dirs, c.dirs)
 	copies := map[*node]*node{}
 	for _, name := range slices.Sorted(maps.Keys(names)) {

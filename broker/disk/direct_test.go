@@ -57,6 +57,56 @@ func TestNoDirect(t *testing.T) {
 	}
 }
 
+// HasDirect says what OpenDirect would, and leaves nothing behind.
+func TestHasDirect(t *testing.T) {
+	buffered := NewMemory()
+	buffered.RefuseDirect()
+	failing := NewFaulty(NewMemory())
+	failing.Inject(Fault{Op: OpCreate, Err: unix.EIO})
+	for _, c := range []struct {
+		fs   FS
+		want bool
+		err  error
+	}{{NewMemory(), true, nil}, {buffered, false, nil}, {failing, false, unix.EIO}} {
+		if err := c.fs.MkdirAll("/d"); err != nil {
+			t.Fatal(err)
+		}
+		if has, err := HasDirect(c.fs, "/d"); has != c.want || !errors.Is(err, c.err) {
+			t.Errorf("%v, %v; want %v, %v", has, err, c.want, c.err)
+		}
+		if left, err := c.fs.List("/d"); err != nil || len(left) != 0 {
+			t.Errorf("%v is left (%v)", left, err)
+		}
+	}
+	dir := t.TempDir()
+	has, err := HasDirect(OS{}, dir)
+	if left, e := (OS{}).List(dir); err != nil || e != nil || len(left) != 0 {
+		t.Errorf("%v, %v; %v is left", err, e, left)
+	}
+	f, err := OS{}.Create(filepath.Join(dir, "f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	direct, err := OS{}.OpenDirect(filepath.Join(dir, "f"), false)
+	if errors.Is(err, ErrNoDirect) == has {
+		t.Errorf("HasDirect says %v, OpenDirect %v", has, err)
+	}
+	if err == nil {
+		_ = direct.Close()
+	}
+}
+
+// A crash changes nothing of what a file system can do.
+func TestCrashKeepsDirect(t *testing.T) {
+	c := NewCrashing()
+	c.RefuseDirect()
+	write(t, c, "/d/f", []byte("x"))
+	if _, err := c.Crash(1).OpenDirect("/d/f", false); !errors.Is(err, ErrNoDirect) {
+		t.Errorf("%v, want ErrNoDirect", err)
+	}
+}
+
 // A synced direct write survives every power cut after it, also one over a
 // buffered write that may not; a torn one leaves what its sectors held before.
 func TestCrashingDirect(t *testing.T) {

@@ -198,14 +198,14 @@ func TestSharedFile(t *testing.T) {
 	m := NewMemory()
 	s := NewShared(m, "/f", "/f.index", "/absent")
 	check(t, must[File](t)(m.Create("/f.index")).Close())
-	if _, err := s.Reader(func(File) error { return nil }); !errors.Is(err, iofs.ErrNotExist) {
+	if _, err := s.Reader(m.Open, func(File) error { return nil }); !errors.Is(err, iofs.ErrNotExist) {
 		t.Fatalf("read of nothing: %v", err)
 	}
 	w := must[File](t)(s.Writer(m.Create))
 	must[int](t)(w.Write([]byte("abc")))
 	s.Hold()
 	refuse := errors.New("refused")
-	if r, err := s.Reader(func(File) error { return refuse }); err != nil || r != w {
+	if r, err := s.Reader(m.Open, func(File) error { return refuse }); err != nil || r != w {
 		t.Fatalf("the writer's handle needs no check: %v", err)
 	}
 	check(t, s.Let())
@@ -217,10 +217,10 @@ func TestSharedFile(t *testing.T) {
 		t.Fatal("open while nobody needs it")
 	}
 	s.Hold()
-	if _, err := s.Reader(func(File) error { return refuse }); !errors.Is(err, refuse) {
+	if _, err := s.Reader(m.Open, func(File) error { return refuse }); !errors.Is(err, refuse) {
 		t.Fatalf("check: %v", err)
 	}
-	r := must[File](t)(s.Reader(func(File) error { return nil }))
+	r := must[File](t)(s.Reader(m.Open, func(File) error { return nil }))
 	check(t, s.Doom())
 	if b := make([]byte, 4); must[int](t)(r.ReadAt(b, 0)) != 4 || string(b) != "abcd" {
 		t.Fatalf("read %q of a doomed file", b)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,13 +21,23 @@ const (
 )
 
 // Open implements FS.
-func (OS) Open(name string) (File, error) { return openOS(name, os.O_RDONLY) }
+func (OS) Open(name string) (File, error) { return opened(openOS(name, os.O_RDONLY)) }
 
 // Create implements FS.
-func (OS) Create(name string) (File, error) { return openOS(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC) }
+func (OS) Create(name string) (File, error) {
+	return opened(openOS(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC))
+}
 
 // OpenAppend implements FS.
-func (OS) OpenAppend(name string) (File, error) { return openOS(name, os.O_RDWR) }
+func (OS) OpenAppend(name string) (File, error) { return opened(openOS(name, os.O_RDWR)) }
+
+// opened keeps a nil file from becoming a File that is not nil.
+func opened(f *osFile, err error) (File, error) {
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
 
 // Remove implements FS.
 func (OS) Remove(name string) error { return os.Remove(name) }
@@ -124,12 +135,13 @@ func (OS) Free(dir string) (int64, error) {
 
 // osFile appends at end by itself: O_APPEND would forbid WriteAt.
 type osFile struct {
-	f   *os.File
-	mu  sync.Mutex // guards end, for Size beside Write
-	end int64
+	f      *os.File
+	device uint64
+	mu     sync.Mutex // guards end, for Size beside Write
+	end    int64
 }
 
-func openOS(name string, flags int) (File, error) {
+func openOS(name string, flags int) (*osFile, error) {
 	f, err := os.OpenFile(name, flags, fileMode)
 	if err != nil {
 		return nil, err
@@ -139,7 +151,11 @@ func openOS(name string, flags int) (File, error) {
 		f.Close()
 		return nil, err
 	}
-	return &osFile{f: f, end: info.Size()}, nil
+	o := &osFile{f: f, end: info.Size()}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		o.device = uint64(st.Dev)
+	}
+	return o, nil
 }
 
 func (f *osFile) ReadAt(b []byte, at int64) (int, error) { return f.f.ReadAt(b, at) }

@@ -36,7 +36,7 @@ func NewShared(fs FS, name string, along ...string) *Shared {
 func (s *Shared) Name() string { return s.name }
 
 // Hold keeps the file from being removed until Release. It never waits. Only the
-// owner calls it, and not after Doom.
+// owner calls it, and not after Doom, or who holds the file already.
 func (s *Shared) Hold() { s.refs.Add(1) }
 
 // Release ends a Hold.
@@ -48,8 +48,8 @@ func (s *Shared) Release() error {
 }
 
 // Reader gives a handle to read from, to who holds or keeps the file. A file that
-// is opened for it must pass check first.
-func (s *Shared) Reader(check func(File) error) (File, error) {
+// open opens for it must pass check first.
+func (s *Shared) Reader(open func(name string) (File, error), check func(File) error) (File, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.writer != nil {
@@ -58,7 +58,7 @@ func (s *Shared) Reader(check func(File) error) (File, error) {
 	if s.reader != nil {
 		return s.reader, nil
 	}
-	f, err := s.fs.Open(s.name)
+	f, err := open(s.name)
 	if err != nil {
 		return nil, err
 	}

@@ -55,7 +55,7 @@ func newRig(t *testing.T, n int, cacheBytes int64) *rig {
 		Cores: 2, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Raft: quiet{}, Observe: deaf{},
 		Leadership: func(l core.Leadership) { r.served <- l },
 		Fatal:      func(err error) { t.Error(err) },
-		FlushDelay: time.Minute, FlushBytes: 1 << 30, CacheBytes: cacheBytes,
+		FlushDelay: time.Minute, FlushBytes: 1 << 30, WriteBytes: 1 << 20, CacheBytes: cacheBytes,
 		SnapshotBytes: 1 << 30, SnapshotEntries: 1 << 30, HousekeepEvery: time.Hour,
 		ProducerExpiry: func() time.Duration { return 0 },
 	})

@@ -136,6 +136,21 @@ func Journal(r *Registry, f func() JournalSample) {
 	})
 }
 
+// SegmentMemory is what segments share, to be asked at every scrape.
+type SegmentMemory struct {
+	Direct bool                        // the page cache is bypassed
+	Used   func() int64                // bytes
+	Past   func() (hits, misses int64) // of blocks
+}
+
+// Segments makes the metrics of what segments share.
+func Segments(r *Registry, m SegmentMemory) {
+	r.Gauge(Opts{"segment", "direct_io", "state", "1 where segments bypass the page cache, 0 where the file system has no direct I/O."}).Set(truth(m.Direct))
+	r.GaugeFunc(Opts{"segment", "memory", "bytes", "Memory of segments outside the Go heap: not written yet, written lately, read of the past."}, func() float64 { return float64(m.Used()) })
+	r.CounterFunc(Opts{"segment", "past_found", "events", "Blocks of the past that were in memory when they were read."}, func() float64 { hits, _ := m.Past(); return float64(hits) })
+	r.CounterFunc(Opts{"segment", "past_read", "events", "Blocks of the past that were read from the device."}, func() float64 { _, misses := m.Past(); return float64(misses) })
+}
+
 // PartitionSample is one partition at a scrape.
 type PartitionSample struct {
 	Topic          string

@@ -8,9 +8,9 @@ import (
 )
 
 // Apply takes committed entries in the order of their raft indexes and answers one
-// Outcome for each. All their batches go to the segment in one write, a roll
-// excepted. An error means that the node must stop: the disk failed, or the log
-// holds what this version cannot apply.
+// Outcome for each. Their batches are in memory, for readers and the next flush,
+// which writes those of all Applies since the last together. An error means that the
+// node must stop: the log holds what this version cannot apply.
 func (p *Partition) Apply(entries []Entry) ([]Outcome, error) {
 	if p.failed != nil {
 		return nil, fmt.Errorf("apply to partition %s: %w", p.o.ID, p.failed)
@@ -20,9 +20,6 @@ func (p *Partition) Apply(entries []Entry) ([]Outcome, error) {
 		if err := p.applyEntry(&entries[i], &outcomes[i]); err != nil {
 			return nil, p.fail(fmt.Errorf("apply entry %d to partition %s: %w", entries[i].Index, p.o.ID, err))
 		}
-	}
-	if err := p.write(); err != nil {
-		return nil, p.fail(fmt.Errorf("apply to partition %s: %w", p.o.ID, err))
 	}
 	return outcomes, nil
 }
@@ -150,10 +147,7 @@ func (p *Partition) appendClient(b record.Batch, o *BatchOutcome) error {
 			return nil
 		}
 	}
-	base, err := p.append(b)
-	if err != nil {
-		return err
-	}
+	base := p.append(b)
 	o.Base, o.AppendTime = base, appendTime(b)
 	if idempotent {
 		p.producers.note(b, base)
@@ -172,10 +166,7 @@ func (p *Partition) appendMarker(b record.Batch, o *BatchOutcome) error {
 		o.Err = fmt.Errorf("%w: producer %d has epoch %d, its marker %d", ErrProducerFenced, b.ProducerID(), pr.epoch, b.ProducerEpoch())
 		return nil
 	}
-	base, err := p.append(b)
-	if err != nil {
-		return err
-	}
+	base := p.append(b)
 	o.Base, o.AppendTime = base, appendTime(b)
 	first := p.producers.finish(b, base)
 	if kind == record.ControlAbort && first != model.NoOffset {
@@ -208,11 +199,7 @@ func (p *Partition) appendSource(c *Command, o *Outcome) error {
 	}
 	o.Batches = make([]BatchOutcome, len(batches))
 	for i, b := range batches {
-		base, err := p.append(b)
-		if err != nil {
-			return err
-		}
-		o.Batches[i] = BatchOutcome{Base: base, AppendTime: appendTime(b)}
+		o.Batches[i] = BatchOutcome{Base: p.append(b), AppendTime: appendTime(b)}
 	}
 	s.advance(&c.Source)
 	o.Source = s.state()
@@ -231,5 +218,6 @@ func (p *Partition) applyTrim(c *Command, o *Outcome) error {
 	if to <= p.logStart {
 		return nil
 	}
-	return p.trim(to)
+	p.trim(to)
+	return nil
 }

@@ -88,13 +88,38 @@ func (c *cache) find(o model.Offset) (int, bool) {
 	return sort.Search(c.n, func(i int) bool { return c.at(i).header.Batch().NextOffset() > o }), true
 }
 
-// CacheBytes is the memory that recent batches hold.
-func (p *Partition) CacheBytes() int64 { return p.cache.bytes }
+// CacheBytes is the memory that may be freed: recent batches, and what is in memory
+// of segments although it is written.
+func (p *Partition) CacheBytes() int64 { return p.cache.bytes + p.tailBytes() }
 
-// CacheShrink frees n bytes of recent batches, or all there are, and the indexes
-// that readers of old segments have loaded.
+// tailBytes is what shrinkTails can free. What is in memory is the end of the log,
+// without a gap.
+func (p *Partition) tailBytes() int64 {
+	var n int64
+	for i := len(p.segments) - 1; i >= 0 && p.segments[i].InMemory(); i-- {
+		n += p.segments[i].Clean()
+	}
+	return n
+}
+
+// shrinkTails frees what is written, the oldest first, until at most keep bytes of
+// it are in memory.
+func (p *Partition) shrinkTails(keep int64) {
+	for i := len(p.segments) - 1; i >= 0 && p.segments[i].InMemory(); i-- {
+		s := p.segments[i]
+		s.Shrink(keep)
+		keep = max(keep-s.Clean(), 0)
+	}
+}
+
+// CacheShrink frees n bytes or all there are: what is written first, which is the
+// older, then recent batches; and the indexes that readers of old segments have
+// loaded.
 func (p *Partition) CacheShrink(n int64) {
-	p.cache.shrink(max(p.cache.bytes-n, 0))
+	tails := p.tailBytes()
+	p.shrinkTails(max(tails-n, 0))
+	n -= tails - p.tailBytes()
+	p.cache.shrink(max(p.cache.bytes-max(n, 0), 0))
 	for _, s := range p.held {
 		s.ForgetIndex()
 	}

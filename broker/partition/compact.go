@@ -143,28 +143,38 @@ func (j *CompactJob) mapKeys() error {
 		if in.v.Meta.End <= j.from {
 			continue
 		}
-		w := in.v.Walk(max(j.from, in.v.Meta.Base))
-		for {
-			b, err := w.Next()
-			if err != nil {
-				return err
-			}
-			if b == nil {
-				break
-			}
-			if bytes > j.keysMax {
-				j.through = b.BaseOffset()
-				return nil
-			}
-			n, err := j.mapBatch(b)
-			if err != nil {
-				return err
-			}
-			bytes += n
+		full, err := j.mapSegment(in.v, &bytes)
+		if err != nil || full {
+			return err
 		}
-		j.through = in.v.Meta.End
 	}
 	return nil
+}
+
+// mapSegment maps a segment's batches and counts their bytes; full tells that the
+// memory for it is used up.
+func (j *CompactJob) mapSegment(v *segment.View, bytes *int64) (full bool, err error) {
+	w := v.Walk(max(j.from, v.Meta.Base))
+	defer w.Close()
+	for {
+		b, err := w.Next()
+		if err != nil {
+			return false, err
+		}
+		if b == nil {
+			j.through = v.Meta.End
+			return false, nil
+		}
+		if *bytes > j.keysMax {
+			j.through = b.BaseOffset()
+			return true, nil
+		}
+		n, err := j.mapBatch(b)
+		if err != nil {
+			return false, err
+		}
+		*bytes += n
+	}
 }
 
 func (j *CompactJob) mapBatch(b record.Batch) (bytes int64, err error) {
@@ -221,33 +231,36 @@ func (j *CompactJob) rewrite(g *group) error {
 	for _, in := range g.inputs {
 		generation = max(generation, in.v.Meta.Generation)
 	}
-	out, err := segment.Create(j.place, g.inputs[0].v.Meta.Base, generation+1)
-	if err != nil {
-		return err
-	}
-	g.output = out
+	g.output = segment.New(j.place, g.inputs[0].v.Meta.Base, generation+1)
 	dropped := false
 	for _, in := range g.inputs {
-		w := in.v.Walk(in.v.Meta.Base)
-		for {
-			b, err := w.Next()
-			if err != nil {
-				return err
-			}
-			if b == nil {
-				break
-			}
-			left, err := j.filter(b)
-			if err != nil {
-				return err
-			}
-			dropped = dropped || left == nil || &left[0] != &b[0]
-			if err := put(out, left); err != nil {
-				return err
-			}
+		fewer, err := j.copySegment(g.output, in.v)
+		if err != nil {
+			return err
 		}
+		dropped = dropped || fewer
 	}
 	return j.finish(g, dropped)
+}
+
+// copySegment copies what stays of a segment; fewer tells that something did not.
+func (j *CompactJob) copySegment(out *segment.Segment, v *segment.View) (fewer bool, err error) {
+	w := v.Walk(v.Meta.Base)
+	defer w.Close()
+	for {
+		b, err := w.Next()
+		if err != nil || b == nil {
+			return fewer, err
+		}
+		left, err := j.filter(b)
+		if err != nil {
+			return false, err
+		}
+		fewer = fewer || left == nil || &left[0] != &b[0]
+		if err := put(out, left); err != nil {
+			return false, err
+		}
+	}
 }
 
 func put(out *segment.Segment, b record.Batch) error {
@@ -256,28 +269,28 @@ func put(out *segment.Segment, b record.Batch) error {
 	}
 	h := record.Header(b[:record.HeaderSize])
 	out.Append(&h, b[record.HeaderSize:])
-	if out.Buffered() < compactWriteBytes {
+	if out.Unwritten() < compactWriteBytes {
 		return nil
 	}
-	return out.Write()
+	return out.Spill()
 }
 
 func (j *CompactJob) finish(g *group, dropped bool) error {
 	out := g.output
-	if err := out.Write(); err != nil {
-		return err
-	}
 	out.Seal()
 	m := out.Meta()
 	if g.same = len(g.inputs) == 1 && !dropped; g.same || m.Empty() {
 		g.output = nil
+		out.Free()
 		return out.Doom()
 	}
 	v := out.Pin()
 	defer v.Release()
-	if err := v.Sync(); err != nil {
+	if err := v.Flush(); err != nil {
 		return err
 	}
+	_ = out.Flushed(v) // a file that is synced loses nothing when it is closed
+	out.Shrink(0)
 	return v.SaveIndex()
 }
 
@@ -343,6 +356,7 @@ func (p *Partition) CompactDone(j *CompactJob, err error) {
 		ok = ok && p.replace(g)
 		if !ok && g.output != nil {
 			g.output.Seal()
+			g.output.Free()
 			if err := g.output.Doom(); err != nil {
 				p.log.Warn("compaction output not removed", "partition", p.o.ID.String(), "err", err)
 			}
@@ -377,14 +391,14 @@ func (p *Partition) replace(g group) bool {
 	if g.same {
 		return true
 	}
+	for _, s := range p.segments[:i+len(g.inputs)] {
+		s.Shrink(0) // what is in memory is the end of the log, without a gap
+	}
 	p.doomed = append(p.doomed, p.segments[i:i+len(g.inputs)]...)
 	var outputs []*segment.Segment
 	if g.output != nil {
 		m := g.output.Meta()
 		g.output.IndexSaved(m.Length)
-		if err := g.output.Synced(m.Length); err != nil {
-			p.log.Warn("segment not closed", "partition", p.o.ID.String(), "err", err)
-		}
 		g.output.ForgetIndex()
 		outputs = append(outputs, g.output)
 		p.namesChanged = true

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/millrace-io/millrace/broker/block"
 	"github.com/millrace-io/millrace/broker/disk"
 	"github.com/millrace-io/millrace/broker/model"
 )
@@ -15,6 +16,10 @@ type Options struct {
 	ID     model.PartitionID
 	Config Config
 	Log    *slog.Logger // nil is silent
+	// Memory and Past are all partitions': what appended batches wait in, and what was
+	// read of segments. nil is the Go heap, and keeps nothing.
+	Memory *block.Memory
+	Past   *block.Cache
 }
 
 // Config is what is local to this replica: it never changes what Apply answers.
@@ -35,7 +40,9 @@ type Config struct {
 	// (> 0) compacts what is older whatever the ratio.
 	CompactionLagMin, CompactionLagMax time.Duration
 	MinCleanableRatio                  float64
-	CacheBytesMax                      int64
+	// CacheBytesMax bounds the recent batches; with < 0 none are kept, nor anything in
+	// memory that is on disk.
+	CacheBytesMax int64
 	// CompactionKeysMax bounds the memory for keys of one compaction, in bytes.
 	CompactionKeysMax int64
 	// InflatedMax bounds a batch's records when compaction or a search by time

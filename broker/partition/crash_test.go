@@ -14,7 +14,7 @@ import (
 func TestCrashAtEveryPoint(t *testing.T) {
 	for _, compact := range []bool{false, true} {
 		t.Run(fmt.Sprintf("compact=%v", compact), func(t *testing.T) {
-			for seed := range uint64(4) {
+			for seed := range uint64(4) { // two of them directly, two through the page cache
 				crashEverywhere(t, seed, compact)
 			}
 		})

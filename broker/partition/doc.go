@@ -9,9 +9,11 @@
 //
 // # Durability
 //
-// Apply writes without sync; the raft log keeps every entry until a checkpoint
-// covers it. A flush syncs the segments, then replaces the checkpoint: raft index,
-// log end, every segment's length. Open takes the newest checkpoint, cuts the last
+// Apply appends to memory; the raft log keeps every entry until a checkpoint covers
+// it. A flush writes and syncs the segments, then replaces the checkpoint: raft index,
+// log end, every segment's length. Readers are given what is not written from
+// memory, and of what is written as much as the owner leaves there (CacheShrink).
+// Open takes the newest checkpoint, cuts the last
 // segment to it, removes files that it does not list, and gives its raft index;
 // raft replays the rest. Trim and compaction drop files only once a checkpoint
 // without them is on disk.

@@ -13,7 +13,7 @@ type FlushJob struct {
 	fs         disk.FS
 	dir        string
 	syncNames  bool
-	syncs      []pinned
+	flushes    []pinned
 	indexes    []pinned
 	checkpoint []byte
 	index      uint64 // raft index that the checkpoint covers
@@ -37,6 +37,15 @@ func (p *Partition) Dirty() int64 {
 	return n
 }
 
+// Unwritten is how many bytes are in memory alone: what a flush writes.
+func (p *Partition) Unwritten() int64 {
+	var n int64
+	for i := len(p.segments) - 1; i >= 0 && p.segments[i].InMemory(); i-- {
+		n += p.segments[i].Unwritten()
+	}
+	return n
+}
+
 // FlushStart captures what is to be made durable; nil when the checkpoint on disk
 // is up to date or a flush is under way.
 func (p *Partition) FlushStart() *FlushJob { return p.flushStart(false) }
@@ -56,8 +65,8 @@ func (p *Partition) flushStart(closing bool) *FlushJob {
 	}
 	j.checkpoint = p.encodeCheckpoint(j.sequence)
 	for _, s := range p.segments {
-		if s.Unsynced() > 0 {
-			j.syncs = append(j.syncs, pinned{s: s, v: s.Pin()})
+		if s.FlushDue() {
+			j.flushes = append(j.flushes, pinned{s: s, v: s.Pin()})
 		}
 		if s.IndexDue() || closing && !s.Sealed() {
 			j.indexes = append(j.indexes, pinned{s: s, v: s.Pin()})
@@ -67,11 +76,11 @@ func (p *Partition) flushStart(closing bool) *FlushJob {
 	return j
 }
 
-// Run syncs the segments, then their names, then replaces the checkpoint, then
+// Run writes and syncs the segments, then syncs their names, then replaces the checkpoint, then
 // removes files that it no longer lists. Any error must stop the node.
 func (j *FlushJob) Run() error {
-	for i := range j.syncs {
-		if err := j.syncs[i].v.Sync(); err != nil {
+	for i := range j.flushes {
+		if err := j.flushes[i].v.Flush(); err != nil {
 			return err
 		}
 	}
@@ -103,11 +112,14 @@ func (p *Partition) FlushDone(j *FlushJob, err error) {
 	} else if p.failed == nil {
 		p.failed = err
 	}
-	for _, s := range j.syncs {
+	for _, s := range j.flushes {
 		if err == nil {
-			err = s.s.Synced(s.v.Meta.Length)
+			err = s.s.Flushed(s.v)
 		}
 		_ = s.v.Release() // what it held is synced, or the node stops
+	}
+	if p.config.CacheBytesMax < 0 {
+		p.shrinkTails(0)
 	}
 	for _, s := range j.indexes {
 		if s.done {

@@ -25,7 +25,7 @@ func Open(o Options) (*Partition, error) {
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
-	p.place = segment.Place{FS: o.FS, Dir: o.Dir}
+	p.place = segment.Place{FS: o.FS, Dir: o.Dir, Memory: o.Memory, Past: o.Past}
 	p.Configure(o.Config)
 	if err := o.FS.MkdirAll(o.Dir); err != nil {
 		return nil, fmt.Errorf("open partition %s: %w", o.ID, err)

@@ -145,23 +145,18 @@ func (p *Partition) trimEpochs() {
 
 // active gives the segment that takes a batch of size bytes and its time, rolling
 // if the last one is full or old. Both the sizes and the times come from the log.
-func (p *Partition) active(size int, ms int64) (*segment.Segment, error) {
+func (p *Partition) active(size int, ms int64) *segment.Segment {
 	if n := len(p.segments); n > 0 {
 		last := p.segments[n-1]
 		if !last.Sealed() && !p.full(last.Meta(), size, ms) {
-			return last, nil
+			return last
 		}
-		if err := p.seal(last); err != nil {
-			return nil, err
-		}
+		last.Seal()
 	}
-	s, err := segment.Create(p.place, p.logEnd, 0)
-	if err != nil {
-		return nil, err
-	}
+	s := segment.New(p.place, p.logEnd, 0)
 	p.namesChanged = true
 	p.segments = append(p.segments, s)
-	return s, nil
+	return s
 }
 
 func (p *Partition) full(m segment.Meta, size int, ms int64) bool {
@@ -175,46 +170,26 @@ func (p *Partition) full(m segment.Meta, size int, ms int64) bool {
 	return age > 0 && ms != record.NoTimestamp && m.FirstTime != record.NoTimestamp && ms-m.FirstTime > age
 }
 
-func (p *Partition) seal(s *segment.Segment) error {
-	if err := s.Write(); err != nil {
-		return err
-	}
-	s.Seal()
-	return nil
-}
-
-// append numbers a batch and puts it at the end of the log. Nothing reaches the
-// disk before write.
-func (p *Partition) append(b record.Batch) (base model.Offset, err error) {
-	s, err := p.active(len(b), b.MaxTimestamp())
-	if err != nil {
-		return 0, err
-	}
+// append numbers a batch and puts it at the end of the log, in memory: the next flush
+// writes it.
+func (p *Partition) append(b record.Batch) (base model.Offset) {
+	s := p.active(len(b), b.MaxTimestamp())
 	h := b.WithOffset(p.logEnd, p.epoch)
 	s.Append(&h, b[record.HeaderSize:])
 	p.cache.add(h, b[record.HeaderSize:])
 	base = p.logEnd
 	p.logEnd = h.Batch().NextOffset()
-	return base, nil
-}
-
-// write hands what append collected to the file: one write.
-func (p *Partition) write() error {
-	if n := len(p.segments); n > 0 {
-		return p.segments[n-1].Write()
-	}
-	return nil
+	return base
 }
 
 // trim raises the log start and drops the segments that lie before it. Their files
 // go once a checkpoint without them is on disk.
-func (p *Partition) trim(to model.Offset) error {
+func (p *Partition) trim(to model.Offset) {
 	p.logStart = to
 	n := 0
 	for n < len(p.segments) && p.segments[n].Meta().End <= to {
-		if err := p.seal(p.segments[n]); err != nil {
-			return err
-		}
+		p.segments[n].Seal()
+		p.segments[n].Free()
 		n++
 	}
 	p.doomed = append(p.doomed, p.segments[:n]...)
@@ -225,7 +200,6 @@ func (p *Partition) trim(to model.Offset) error {
 	p.cleaned = max(p.cleaned, to)
 	p.cache.trim(to)
 	p.trimEpochs()
-	return nil
 }
 
 // Close flushes, checkpoints, and lets go of all files. Jobs must have ended.

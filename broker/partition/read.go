@@ -93,7 +93,7 @@ func (p *Partition) readSegments(a *ReadAnswer) {
 		if m.Base >= a.limit || len(a.views) > 1 && a.Bytes >= a.ask.BytesMax {
 			break
 		}
-		a.views = append(a.views, s.Pin())
+		a.views = append(a.views, s.PinFrom(a.ask.From))
 		a.Bytes += estimate(m, a.ask.From, a.limit)
 		p.hold(s)
 	}

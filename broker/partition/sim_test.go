@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/millrace-io/millrace/broker/block"
 	"github.com/millrace-io/millrace/broker/disk"
 	"github.com/millrace-io/millrace/broker/model"
 	"github.com/millrace-io/millrace/broker/record"
@@ -46,6 +47,8 @@ type world struct {
 	t       testing.TB
 	r       *rand.Rand
 	fs      *disk.Crashing
+	memory  *block.Memory
+	pastMax int64
 	config  Config
 	p       *Partition
 	log     []Entry // all entries, as raft keeps them; Index is position+1
@@ -57,8 +60,13 @@ type world struct {
 	oracle  oracle
 }
 
+// newWorld makes a world; odd seeds have a file system without direct I/O.
 func newWorld(t testing.TB, seed uint64, c Config) *world {
-	return worldOf(t, rand.New(rand.NewPCG(seed, 7)), c)
+	w := worldOf(t, rand.New(rand.NewPCG(seed, 7)), c)
+	if seed%2 == 1 {
+		w.fs.RefuseDirect()
+	}
+	return w
 }
 
 // worldOf makes a world whose every choice comes from r.
@@ -70,7 +78,10 @@ func worldOf(t testing.TB, r *rand.Rand, c Config) *world {
 }
 
 func (w *world) open() error {
-	p, err := Open(Options{FS: w.fs, Dir: testDir, ID: testID, Config: w.config})
+	// A reboot leaves the memory to what it had in hand.
+	w.memory = block.NewChecked()
+	w.pastMax = 20_000 * w.r.Int64N(2)
+	p, err := Open(Options{FS: w.fs, Dir: testDir, ID: testID, Config: w.config, Memory: w.memory, Past: block.NewCache(w.memory, w.pastMax)})
 	if err != nil {
 		return err
 	}
@@ -224,7 +235,10 @@ func (w *world) step() error {
 	if w.p.Epoch() < 0 {
 		return w.propose(Command{Kind: KindLead, Epoch: 1})
 	}
-	switch w.r.IntN(16) {
+	switch w.r.IntN(17) {
+	case 16:
+		w.p.CacheShrink(w.r.Int64N(1 + w.p.CacheBytes()))
+		return nil
 	case 0:
 		return w.propose(Command{Kind: KindLead, Epoch: w.epoch() + 1})
 	case 1, 2, 3:

@@ -80,7 +80,7 @@ func newRig(t *testing.T, topic config.Topic) *rig {
 		Cores: 1, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Raft: coreLog{r.raft}, Observe: deaf{},
 		Leadership: func(l core.Leadership) { r.served <- l },
 		Fatal:      func(err error) { t.Error(err) },
-		FlushDelay: time.Minute, FlushBytes: 1 << 30, CacheBytes: 1 << 20,
+		FlushDelay: time.Minute, FlushBytes: 1 << 30, WriteBytes: 1 << 20, CacheBytes: 1 << 20,
 		SnapshotBytes: 1 << 30, SnapshotEntries: 1 << 30, HousekeepEvery: time.Hour,
 		ProducerExpiry: func() time.Duration { return 0 },
 	})

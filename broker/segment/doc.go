@@ -19,13 +19,37 @@
 // interval, with the largest timestamp before it; a checksum covers the file. An
 // index is a hint: missing or damaged, it is rebuilt from the frames.
 //
+// # Memory and file
+//
+// Files are written and read past the page cache where the file system has direct
+// I/O, through it where it has not, by the same code. Append copies to memory and
+// nothing else: aligned chunks of at most 1 MiB, of which a View holds what it may
+// read. A View's Flush writes what is not written yet, in whole pages, and syncs; the
+// page that is not full is padded with zeroes and written again by the next Flush.
+// What is written stays in memory until Shrink. So a segment is read from two
+// places, memory from some position on and the file before it, and by everyone in
+// pieces of both.
+//
+// A file that grows is longer than its segment: padding, and space set aside. Its
+// segment is as long as the checkpoint says, and Open cuts it to that; the Flush
+// after Seal gives it its exact length.
+//
+// Writing the last page again in place is safe: up to the length that was synced the
+// old and the new page hold the same bytes, so it does not matter which of its
+// sectors a power cut leaves old and which new. What is relied on is that a sector
+// is written whole or not, as a file system's own appends do.
+//
 // Ownership: a Segment belongs to one loop. A View is a pinned segment as it was
 // at one moment, and may be read on any goroutine; it keeps the file from being
-// removed until it is released.
+// removed, and its memory from being used again, until it is released. One Flush of
+// a segment runs at a time.
 //
-// Invariants: bytes below Meta.Length never change. Batches ascend; in generation
-// 0 each begins where the one before it ends. A batch is served only after both
-// checksums and its place were checked; one that fails is named by ErrCorrupt.
+// Invariants: bytes below Meta.Length never change, in memory, in the file, and from
+// one to the other. What is in memory is the end of the segment without a gap, and
+// holds all that is not written. Batches ascend; in generation 0 each begins where
+// the one before it ends. A batch is served only after both checksums and its place
+// were checked; one that fails is named by ErrCorrupt, and read from the device anew
+// by the next who asks.
 //
-// The room syncs nothing by itself, knows no producers and no clock.
+// The room writes and syncs nothing by itself, knows no producers and no clock.
 package segment

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"sync/atomic"
 
+	"github.com/millrace-io/millrace/broker/block"
 	"github.com/millrace-io/millrace/broker/disk"
 	"github.com/millrace-io/millrace/broker/model"
 )
@@ -16,21 +17,47 @@ import (
 // segment is sealed.
 type file struct {
 	*disk.Shared
-	fs  disk.FS
-	dir string
+	place Place
+	id    block.ID
+	// checked: the header was compared once; it never changes.
+	checked atomic.Bool
 	// index is a sealed segment's; nil when it must be read. What it points to never
 	// changes: two Views that read it at once store the same.
 	index atomic.Pointer[index]
+	// sized is how much space the file has. Owned by whoever writes.
+	sized int64
 }
 
 func newFile(p Place, m *Meta) *file {
 	shared := disk.NewShared(p.FS, filepath.Join(p.Dir, m.Name()), filepath.Join(p.Dir, m.IndexName()))
-	return &file{Shared: shared, fs: p.FS, dir: p.Dir}
+	return &file{Shared: shared, place: p, id: p.Past.NewID()}
+}
+
+// openDirect opens a file past the file system's cache, or through it where it can
+// do no other.
+func (f *file) openDirect(name string) (disk.File, error) {
+	handle, err := f.place.FS.OpenDirect(name, false)
+	if errors.Is(err, disk.ErrNoDirect) {
+		return f.place.FS.OpenAppend(name)
+	}
+	return handle, err
+}
+
+// create makes the file and opens it.
+func (f *file) create(name string) (disk.File, error) {
+	empty, err := f.place.FS.Create(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := empty.Close(); err != nil {
+		return nil, err
+	}
+	return f.openDirect(name)
 }
 
 // open gives a handle to read from, to who holds the file.
 func (f *file) open(m *Meta) (disk.File, error) {
-	handle, err := f.Reader(func(handle disk.File) error { return f.check(handle, m) })
+	handle, err := f.Reader(f.openDirect, func(handle disk.File) error { return f.check(handle, m) })
 	switch {
 	case errors.Is(err, iofs.ErrNotExist):
 		return nil, f.corrupt(0, m.Base, m.End-1, "file is missing")
@@ -42,12 +69,19 @@ func (f *file) open(m *Meta) (disk.File, error) {
 
 // check compares the file's header with what the segment must begin with.
 func (f *file) check(handle disk.File, m *Meta) error {
-	var b [HeaderSize]byte
-	n, err := handle.ReadAt(b[:], 0)
+	if f.checked.Load() {
+		return nil
+	}
+	page := f.place.Memory.Get(block.Page)
+	defer page.Release()
+	n, err := handle.ReadAt(page.Bytes(), 0)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("read segment %s: %w", f.Name(), err)
 	}
-	err = m.checkHeader(b[:n])
+	err = m.checkHeader(page.Bytes()[:min(n, HeaderSize)])
+	if err == nil {
+		f.checked.Store(true)
+	}
 	if err == nil || errors.Is(err, ErrFormat) {
 		return err
 	}
@@ -59,7 +93,7 @@ func (f *file) sealedIndex(v *View) index {
 	if x := f.index.Load(); x != nil {
 		return *x
 	}
-	x, covered, err := readIndex(f.fs, f.dir, &v.Meta)
+	x, covered, err := readIndex(f.place.FS, f.place.Dir, &v.Meta)
 	if err != nil || covered != v.Meta.Length {
 		x = v.rebuildIndex()
 	}
@@ -67,6 +101,8 @@ func (f *file) sealedIndex(v *View) index {
 	return x
 }
 
+// corrupt names damage. What was read of the file is read anew by the next who asks.
 func (f *file) corrupt(pos int64, first, last model.Offset, reason string) error {
+	f.place.Past.Forget(f.id)
 	return &CorruptError{Damage{File: filepath.Base(f.Name()), Pos: pos, First: first, Last: last, Reason: reason}}
 }

@@ -4,8 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"sync"
+	"io"
 
+	"github.com/millrace-io/millrace/broker/block"
 	"github.com/millrace-io/millrace/broker/disk"
 	"github.com/millrace-io/millrace/broker/model"
 	"github.com/millrace-io/millrace/broker/record"
@@ -15,48 +16,43 @@ import (
 // again: what a crash makes Open scan.
 const indexSaveBytes = 64 << 20
 
-// bufferKeep is the largest write buffer that goes back to the pool, in bytes.
-const bufferKeep = 2 << 20
-
-// buffers are write buffers; each is owned by one Segment between Append and Write.
-var buffers = sync.Pool{New: func() any { return new([]byte) }}
-
 // Place says where segments live and how densely they are indexed.
 type Place struct {
 	FS  disk.FS
 	Dir string
 	// IntervalBytes is how many bytes of log an index entry stands for.
 	IntervalBytes int
+	// Memory is what appended batches wait in; nil is the Go heap.
+	Memory *block.Memory
+	// Past keeps what was read; nil keeps nothing.
+	Past *block.Cache
 }
 
-// Segment is the loop's side of one file. Append and Write until Seal; it never
-// changes afterwards.
+// Segment is the loop's side of one file. Append until Seal; it never changes
+// afterwards.
 type Segment struct {
 	place  Place
 	meta   Meta
 	file   *file
-	buffer *[]byte // appended, not yet written; nil when empty
-	index  index   // while not sealed
-	entry  int64   // position of the last index entry
+	tail   tail
+	index  index // while not sealed
+	entry  int64 // position of the last index entry
 	sealed bool
 	synced int64 // length that survives a power cut
+	ended  bool  // the file ends with the segment, without padding
 	saved  int64 // length that the index file covers
 }
 
 func newSegment(p Place, m Meta) *Segment {
-	return &Segment{place: p, meta: m, entry: HeaderSize, file: newFile(p, &m)}
+	return &Segment{place: p, meta: m, entry: HeaderSize, file: newFile(p, &m), tail: tail{memory: p.Memory, grows: true}}
 }
 
-// Create makes an empty segment's file. Its name survives once the directory is
-// synced, its content once it was synced through a View.
-func Create(p Place, base model.Offset, generation uint32) (*Segment, error) {
+// New gives an empty segment, in memory: the first Flush makes its file, whose name
+// survives once the directory is synced.
+func New(p Place, base model.Offset, generation uint32) *Segment {
 	s := newSegment(p, NewMeta(base, generation))
-	if _, err := s.file.Writer(p.FS.Create); err != nil {
-		return nil, fmt.Errorf("create segment %s: %w", s.file.Name(), err)
-	}
-	buf := s.pending()
-	*buf = s.meta.appendHeader(*buf)
-	return s, nil
+	s.tail.append(s.meta.appendHeader(nil), base)
+	return s
 }
 
 // OpenSealed opens a segment that is only read. Damage tells that its file is
@@ -64,6 +60,8 @@ func Create(p Place, base model.Offset, generation uint32) (*Segment, error) {
 func OpenSealed(p Place, m Meta) (*Segment, *Damage) {
 	s := newSegment(p, m)
 	s.sealed, s.synced, s.saved = true, m.Length, m.Length
+	s.tail.length, s.tail.written, s.tail.grows = m.Length, m.Length, false
+	s.ended = true // what a power cut has left behind the end does no harm
 	info, err := p.FS.Stat(s.file.Name())
 	switch {
 	case err != nil:
@@ -78,7 +76,8 @@ func OpenSealed(p Place, m Meta) (*Segment, *Damage) {
 }
 
 // OpenActive opens a segment to append to, as a checkpoint describes it: the file
-// is cut to m.Length, what the index does not cover is scanned and checked. With
+// is cut to m.Length (padding, and what was written since, lie behind it), what the
+// index does not cover is scanned and checked, and its last page read. With
 // damage the segment comes back sealed; append to another. The error is for what
 // is neither: a disk that fails.
 func OpenActive(p Place, m Meta) (*Segment, *Damage, error) {
@@ -94,13 +93,17 @@ func OpenActive(p Place, m Meta) (*Segment, *Damage, error) {
 		x, covered = nil, 0
 	}
 	s.index, s.sealed, s.saved = x, false, covered
+	s.ended, s.tail.grows = false, true
 	if len(x) > 0 {
 		s.entry = int64(x[len(x)-1].pos)
 	}
-	err = s.scan()
+	if err = s.scan(); err == nil {
+		err = s.readLast()
+	}
 	var c *CorruptError
 	if errors.As(err, &c) {
 		s.index, s.sealed, s.saved = nil, true, m.Length
+		s.ended, s.tail.grows = true, false
 		return s, &c.Damage, nil
 	}
 	if err != nil {
@@ -134,6 +137,7 @@ func (s *Segment) scan() error {
 	}
 	pos, base := v.index.before(&s.meta, model.OffsetMax)
 	w := v.walk(pos, base)
+	defer w.Close()
 	latest := record.NoTimestamp
 	if len(s.index) > 0 {
 		latest = s.index[len(s.index)-1].maxTime
@@ -154,6 +158,31 @@ func (s *Segment) scan() error {
 	}
 }
 
+// readLast takes the page into memory that the next write begins with.
+func (s *Segment) readLast() error {
+	at := disk.AlignDown(s.meta.Length)
+	if at == s.meta.Length {
+		return nil
+	}
+	v := s.Pin()
+	defer v.Release()
+	f, err := s.file.open(&s.meta)
+	if err != nil {
+		return err
+	}
+	page := s.place.Memory.Get(block.Page)
+	n, err := f.ReadAt(page.Bytes(), at)
+	if int64(n) >= s.meta.Length-at {
+		s.tail.push(chunk{at: at, buf: page, first: s.meta.End})
+		return nil
+	}
+	page.Release()
+	if err == nil || errors.Is(err, io.EOF) {
+		return v.damaged(at+int64(n), s.meta.End, "file is too short")
+	}
+	return fmt.Errorf("read segment %s at %d: %w", s.file.Name(), at, err)
+}
+
 // mark indexes a batch at pos, if it is far enough from the last that was.
 func (s *Segment) mark(pos int64, base model.Offset, latest int64) {
 	if pos-s.entry < int64(s.place.IntervalBytes) {
@@ -170,59 +199,47 @@ func (s *Segment) Meta() Meta { return s.meta }
 func (s *Segment) Sealed() bool { return s.sealed }
 
 // Append takes a batch: its numbered header and the bytes behind it, which are
-// copied. Nothing is written before Write.
+// copied to memory. Nothing is written before a View's Flush.
 func (s *Segment) Append(h *record.Header, rest []byte) {
 	b := h.Batch()
 	s.mark(s.meta.Length, b.BaseOffset(), s.meta.MaxTime)
-	buf := binary.LittleEndian.AppendUint32(*s.pending(), headSum(b))
-	buf = append(buf, b...)
-	*s.buffer = append(buf, rest...)
+	var sum [FrameOverhead]byte
+	binary.LittleEndian.PutUint32(sum[:], headSum(b))
+	first := b.BaseOffset()
+	s.tail.append(sum[:], first)
+	first = b.NextOffset() // the frame has begun: another chunk begins behind it
+	s.tail.append(b, first)
+	s.tail.append(rest, first)
 	s.meta.add(b, len(b)+len(rest))
+	must(s.tail.length == s.meta.Length, "%d bytes in memory, the segment has %d", s.tail.length, s.meta.Length)
 }
 
-func (s *Segment) pending() *[]byte {
-	if s.buffer == nil {
-		s.buffer = buffers.Get().(*[]byte)
-		*s.buffer = (*s.buffer)[:0]
+func must(ok bool, format string, args ...any) {
+	if !ok {
+		panic(fmt.Sprintf(format, args...))
 	}
-	return s.buffer
 }
 
-// Buffered is how many bytes wait for Write.
-func (s *Segment) Buffered() int {
-	if s.buffer == nil {
-		return 0
-	}
-	return len(*s.buffer)
-}
+// Unwritten is how many bytes are in memory alone.
+func (s *Segment) Unwritten() int64 { return s.meta.Length - s.tail.written }
 
-// Write hands everything appended to the file in one write. After an error the
-// file's end is unknown: the node stops.
-func (s *Segment) Write() error {
-	if s.buffer == nil {
-		return nil
-	}
-	f, err := s.file.Writer(s.place.FS.OpenAppend)
-	if err != nil {
-		return fmt.Errorf("open segment %s: %w", s.file.Name(), err)
-	}
-	if _, err := f.Write(*s.buffer); err != nil {
-		return fmt.Errorf("write %d bytes to segment %s: %w", len(*s.buffer), s.file.Name(), err)
-	}
-	if cap(*s.buffer) <= bufferKeep {
-		buffers.Put(s.buffer)
-	}
-	s.buffer = nil
-	return nil
-}
+// Clean is how many bytes of memory Shrink can free.
+func (s *Segment) Clean() int64 { return s.tail.clean() }
 
-// Seal ends appending; everything was written. The index stays in memory until
+// InMemory tells that a part of the segment is in memory.
+func (s *Segment) InMemory() bool { return len(s.tail.chunks) > 0 }
+
+// Shrink frees memory of what is written, the oldest first, until at most bytes of
+// it are left.
+func (s *Segment) Shrink(bytes int64) { s.tail.shrink(bytes) }
+
+// Seal ends appending. The index stays in memory until
 // SaveIndex has put it on disk and ForgetIndex is called.
 func (s *Segment) Seal() {
 	if s.sealed {
 		return
 	}
-	s.sealed = true
+	s.sealed, s.tail.grows = true, false
 	whole := s.index
 	s.file.index.Store(&whole)
 	s.index = nil
@@ -231,15 +248,8 @@ func (s *Segment) Seal() {
 // Unsynced is how many bytes a power cut may take.
 func (s *Segment) Unsynced() int64 { return s.meta.Length - s.synced }
 
-// Synced records that a View's Sync covered the first length bytes. A sealed
-// segment lets go of its file once all are.
-func (s *Segment) Synced(length int64) error {
-	s.synced = max(s.synced, length)
-	if s.sealed && s.synced == s.meta.Length {
-		return s.file.Let()
-	}
-	return nil
-}
+// FlushDue tells whether a View should be flushed.
+func (s *Segment) FlushDue() bool { return s.Unsynced() > 0 || s.sealed && !s.ended }
 
 // IndexDue tells whether a View should save the index.
 func (s *Segment) IndexDue() bool {
@@ -257,14 +267,32 @@ func (s *Segment) ForgetIndex() {
 }
 
 // Doom removes the files once no View is left; the checkpoint that no longer
-// lists them is on disk. It may be called on any goroutine.
-func (s *Segment) Doom() error { return s.file.Doom() }
+// lists them is on disk. The owner has called Close, or nobody owns it any more. It
+// may be called on any goroutine.
+func (s *Segment) Doom() error {
+	s.place.Past.Forget(s.file.id)
+	return s.file.Doom()
+}
 
-// Close lets go of the files; Views stay valid until released.
-func (s *Segment) Close() error { return s.file.Let() }
+// Free lets go of the memory: nothing is appended or flushed any more. Views stay
+// valid until released.
+func (s *Segment) Free() { s.tail.free() }
+
+// Close lets go of memory and files; Views stay valid until released.
+func (s *Segment) Close() error {
+	s.Free()
+	return s.file.Let()
+}
 
 // Pin gives the segment as it is now, to be read anywhere.
-func (s *Segment) Pin() *View {
+func (s *Segment) Pin() *View { return s.PinFrom(0) }
+
+// PinFrom is Pin for a reader of batches at or behind an offset: it holds no memory
+// of those before it.
+func (s *Segment) PinFrom(o model.Offset) *View {
 	s.file.Hold()
-	return &View{Meta: s.meta, file: s.file, index: s.index[:len(s.index):len(s.index)], sealed: s.sealed, interval: s.place.IntervalBytes}
+	return &View{
+		Meta: s.meta, file: s.file, chunks: s.tail.since(o), written: s.tail.written, sealed: s.sealed,
+		index: s.index[:len(s.index):len(s.index)], interval: s.place.IntervalBytes,
+	}
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"sync/atomic"
 
@@ -17,7 +16,9 @@ import (
 type View struct {
 	Meta     Meta
 	file     *file
-	index    index // of a segment that was not sealed
+	chunks   []chunk // held; what lies before them is written
+	written  int64   // length that the file has
+	index    index   // of a segment that was not sealed
 	sealed   bool
 	interval int
 	released atomic.Bool
@@ -28,24 +29,15 @@ func (v *View) Release() error {
 	if v.released.Swap(true) {
 		return nil
 	}
+	for i := range v.chunks {
+		v.chunks[i].buf.Release()
+	}
 	return v.file.Release()
-}
-
-// Sync makes what the view covers survive a power cut.
-func (v *View) Sync() error {
-	f, err := v.file.open(&v.Meta)
-	if err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return fmt.Errorf("sync segment %s: %w", v.file.Name(), err)
-	}
-	return nil
 }
 
 // SaveIndex writes the index file of what the view covers.
 func (v *View) SaveIndex() error {
-	return writeIndex(v.file.fs, v.file.dir, &v.Meta, v.positions())
+	return writeIndex(v.file.place.FS, v.file.place.Dir, &v.Meta, v.positions())
 }
 
 // positions is the index, from memory, from its file, or rebuilt.
@@ -62,6 +54,7 @@ func (v *View) positions() index {
 func (v *View) rebuildIndex() index {
 	rebuilt := Segment{place: Place{IntervalBytes: v.interval}, entry: HeaderSize}
 	w := v.walk(HeaderSize, v.Meta.Base)
+	defer w.Close()
 	w.lenient = true
 	latest := record.NoTimestamp
 	for {
@@ -126,23 +119,6 @@ func (v *View) checkSum(b record.Batch, pos int64) error {
 	return nil
 }
 
-// readAt fills b from pos and tells how much it has; a file that ends too soon is
-// corrupt.
-func (v *View) readAt(b []byte, pos int64, expect model.Offset) (int, error) {
-	f, err := v.file.open(&v.Meta)
-	if err != nil {
-		return 0, err
-	}
-	n, err := f.ReadAt(b, pos)
-	if n == len(b) {
-		return n, nil
-	}
-	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return n, v.damaged(pos+int64(n), expect, "file is too short")
-	}
-	return 0, fmt.Errorf("read segment %s at %d: %w", v.file.Name(), pos, err)
-}
-
 // Ask says what to read.
 type Ask struct {
 	From     model.Offset // batches that end before it are left out
@@ -150,10 +126,6 @@ type Ask struct {
 	BytesMax int
 	MinOne   bool // give one batch, however large
 }
-
-// readAhead is how much more than asked is read to find the first batch, besides
-// an index interval, in bytes.
-const readAhead = 4 << 10
 
 // Read appends whole batches to dst, each checked. next is the offset behind the
 // last; full tells that BytesMax or Limit ended it, not the segment. A damaged
@@ -163,39 +135,40 @@ func (v *View) Read(dst []byte, ask Ask) (out []byte, next model.Offset, full bo
 	if ask.BytesMax <= 0 && !ask.MinOne {
 		return dst, ask.From, true, nil
 	}
-	r := reading{v: v, ask: ask, start: len(dst), out: len(dst), next: ask.From}
-	x := v.positions()
-	r.pos, r.expect = x.before(&v.Meta, ask.From)
-	window := min(max(ask.BytesMax, 0), int(v.Meta.Length)) + v.interval + readAhead
+	r := reading{v: v, ask: ask, start: len(dst), next: ask.From}
+	r.pos, r.expect = v.positions().before(&v.Meta, ask.From)
+	r.out = slices.Grow(dst, int(min(int64(max(ask.BytesMax, 0)), v.Meta.Length-r.pos)))
 	for !r.done && r.pos < v.Meta.Length {
-		n := min(int64(max(window, r.need)), v.Meta.Length-r.pos)
-		dst = slices.Grow(dst[:r.out], int(n))
-		b := dst[r.out : r.out+int(n)]
-		got, short := v.readAt(b, r.pos, r.expect)
-		if err := r.take(dst[:r.out+got], b[:got]); err != nil {
-			return r.result(dst, err)
+		p, err := v.piece(r.pos, r.need, r.expect, true)
+		if err == nil {
+			err = r.take(p.b)
+			p.release()
 		}
-		if short != nil && !r.done {
-			return r.result(dst, short)
+		if err != nil {
+			return r.result(err)
 		}
 	}
-	return r.result(dst, nil)
+	if r.done && r.next < ask.Limit {
+		v.readAhead(r.pos)
+	}
+	return r.result(nil)
 }
 
-// reading is one Read under way: batches are moved to the front of what was read.
+// reading is one Read under way.
 type reading struct {
-	v          *View
-	ask        Ask
-	start, out int // in dst: where this Read began, and where its batches end
-	pos        int64
-	expect     model.Offset
-	next       model.Offset
-	need       int // bytes of the frame at pos, when the window was too small
-	done       bool
+	v      *View
+	ask    Ask
+	start  int    // length of out when this Read began
+	out    []byte // batches are appended
+	pos    int64
+	expect model.Offset
+	next   model.Offset
+	need   int // bytes of the frame at pos, when there were too few
+	done   bool
 }
 
-// take moves the batches that are wanted from window b, a part of dst, to dst[out:].
-func (r *reading) take(dst, b []byte) error {
+// take appends the batches that are wanted of b, which lies at pos.
+func (r *reading) take(b []byte) error {
 	r.need = 0
 	for len(b) > 0 && !r.done {
 		batch, size, err := r.v.frame(b, r.pos, r.expect)
@@ -204,13 +177,12 @@ func (r *reading) take(dst, b []byte) error {
 		}
 		if batch == nil {
 			r.need = size
-			// What is there does not have to grow once something was found.
-			r.done = r.out > r.start || !r.ask.MinOne && size-FrameOverhead > r.ask.BytesMax && r.expect >= r.ask.From
+			// The rest of a batch that is wanted and too large need not be read.
+			r.done = size > FrameOverhead+record.HeaderSize && r.expect >= r.ask.From && !r.fits(size-FrameOverhead)
 			return nil
 		}
-		next := batch.NextOffset() // before the move below overwrites it
-		if next > r.ask.From {
-			if !r.fits(batch) {
+		if next := batch.NextOffset(); next > r.ask.From {
+			if batch.BaseOffset() >= r.ask.Limit || !r.fits(len(batch)) {
 				r.done = true
 				return nil
 			}
@@ -218,25 +190,23 @@ func (r *reading) take(dst, b []byte) error {
 				return err
 			}
 			r.next = next
-			r.out += copy(dst[r.out:], batch)
+			r.out = append(r.out, batch...)
 		}
-		r.expect = next
+		r.expect = batch.NextOffset()
 		r.pos += int64(size)
 		b = b[size:]
 	}
 	return nil
 }
 
-func (r *reading) fits(b record.Batch) bool {
-	if b.BaseOffset() >= r.ask.Limit {
-		return false
-	}
-	return r.out-r.start+len(b) <= r.ask.BytesMax || r.out == r.start && r.ask.MinOne
+// fits tells whether a batch of size bytes may follow.
+func (r *reading) fits(size int) bool {
+	return len(r.out)-r.start+size <= r.ask.BytesMax || len(r.out) == r.start && r.ask.MinOne
 }
 
-func (r *reading) result(dst []byte, err error) ([]byte, model.Offset, bool, error) {
-	if r.out > r.start && errors.Is(err, ErrCorrupt) {
-		return dst[:r.out], r.next, true, nil
+func (r *reading) result(err error) ([]byte, model.Offset, bool, error) {
+	if len(r.out) > r.start && errors.Is(err, ErrCorrupt) {
+		return r.out, r.next, true, nil
 	}
-	return dst[:r.out], r.next, r.done, err
+	return r.out, r.next, r.done, err
 }

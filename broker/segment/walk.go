@@ -5,14 +5,12 @@ import (
 	"github.com/millrace-io/millrace/broker/record"
 )
 
-// walkWindow is how much a Walk reads at once, in bytes.
-const walkWindow = 256 << 10
-
-// Walk goes through the batches of a view in order and checks each.
+// Walk goes through the batches of a view in order and checks each. What it reads is
+// not kept for others.
 type Walk struct {
 	v      *View
-	buf    []byte
-	b      []byte // unread part of buf
+	p      piece
+	b      []byte // unread part of p
 	pos    int64  // of b in the file
 	expect model.Offset
 	// lenient passes batches whose own checksum is wrong.
@@ -32,8 +30,14 @@ func (v *View) walk(pos int64, base model.Offset) *Walk {
 	return &Walk{v: v, pos: pos, expect: base}
 }
 
+// Close ends a walk. It may be called early, and twice.
+func (w *Walk) Close() {
+	w.p.release()
+	w.b = nil
+}
+
 // Next gives the next batch, valid until the call after it; nil at the end. After
-// ErrCorrupt the walk is over.
+// ErrCorrupt the walk is over. Close must follow.
 func (w *Walk) Next() (record.Batch, error) {
 	b, _, err := w.next()
 	return b, err
@@ -71,16 +75,11 @@ func (w *Walk) next() (record.Batch, int64, error) {
 	}
 }
 
-// fill reads a window from pos, with need bytes at least.
+// fill goes to where pos is, with need bytes at least.
 func (w *Walk) fill(need int) error {
-	n := int(min(int64(max(need, walkWindow)), w.v.Meta.Length-w.pos))
-	if cap(w.buf) < n {
-		w.buf = make([]byte, n)
-	}
-	got, err := w.v.readAt(w.buf[:n], w.pos, w.expect)
-	if w.b = w.buf[:got]; got >= need {
-		return nil // what is missing is met later
-	}
+	w.p.release()
+	p, err := w.v.piece(w.pos, need, w.expect, false)
+	w.p, w.b = p, p.b
 	return err
 }
 
@@ -99,6 +98,7 @@ func (v *View) FindTime(ms int64, from model.Offset, inflatedMax int) (Found, bo
 	}
 	pos, base := v.positions().beforeTime(&v.Meta, ms)
 	w := v.walk(pos, base)
+	defer w.Close()
 	var r record.Reader
 	for {
 		b, err := w.Next()

@@ -135,8 +135,8 @@ func replaceImage(dataDir string, lock *os.File) error {
 	return fmt.Errorf("replace own image: %w", syscall.Exec(self, os.Args, env))
 }
 
-// memoryShare is the part of --memory that the Go heap may take, in per cent:
-// the rest is stacks, the runtime's own structures and mapped files.
+// memoryShare is the part of --memory that the Go heap and the memory of segments
+// may take together, in per cent: the rest is stacks, the runtime's own structures and mapped files.
 const memoryShare = 85
 
 // settle applies --smp and --memory to the Go runtime and returns the cores and
@@ -157,7 +157,8 @@ func settle(n config.Node, log *slog.Logger) (cores int, memory int64) {
 		}
 		memory = max(memory-reserve, memory/2)
 	}
-	debug.SetMemoryLimit(memory * memoryShare / 100)
+	// What segments hold lies outside the heap.
+	debug.SetMemoryLimit(memory * int64(memoryShare-n.CachePercent-n.WritePercent) / 100)
 	debug.SetGCPercent(gcPercentMax)
 	log.Info("resources settled", "cores", cores, "memory_bytes", memory, "gomaxprocs", runtime.GOMAXPROCS(0))
 	return cores, memory

@@ -21,7 +21,7 @@ import (
 func (s *Server) startReplicas(ctx context.Context, _ identity) error {
 	s.node.waitFor("recovering partitions")
 	s.replicas = &replicas{
-		node: s.n.ID, dir: s.n.DataDir, fs: disk.OS{}, cluster: s.cluster, cores: s.cores, raft: s.raft,
+		node: s.n.ID, dir: s.n.DataDir, fs: disk.OS{}, memory: s.memory, past: s.past, cluster: s.cluster, cores: s.cores, raft: s.raft,
 		produce: s.produce, log: s.log, revision: map[model.PartitionID]uint64{},
 		faults: newFaults(), damages: s.damages, settled: make(chan struct{}),
 	}

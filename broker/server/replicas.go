@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/millrace-io/millrace/broker/block"
 	"github.com/millrace-io/millrace/broker/cluster"
 	"github.com/millrace-io/millrace/broker/core"
 	"github.com/millrace-io/millrace/broker/disk"
@@ -42,6 +43,8 @@ type replicas struct {
 	node    model.NodeID
 	dir     string
 	fs      disk.FS
+	memory  *block.Memory
+	past    *block.Cache
 	cluster *cluster.Cluster
 	cores   *core.Set
 	raft    *raft.Host
@@ -152,7 +155,7 @@ func (r *replicas) start(ctx context.Context, s *start) error {
 	config := s.topic.Config
 	h, err := r.cores.Open(partition.Options{
 		FS: r.fs, Dir: r.partitionDir(s.id), ID: s.id,
-		Config: core.PartitionConfig(&config), Log: r.log,
+		Config: core.PartitionConfig(&config), Log: r.log, Memory: r.memory, Past: r.past,
 	}, s.place.Shard, s.topic.Name)
 	if err != nil {
 		return err

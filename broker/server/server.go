@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/millrace-io/millrace/broker/admin"
+	"github.com/millrace-io/millrace/broker/block"
 	"github.com/millrace-io/millrace/broker/cluster"
 	"github.com/millrace-io/millrace/broker/config"
 	"github.com/millrace-io/millrace/broker/coordinator"
@@ -40,6 +41,8 @@ type Server struct {
 	storage  *metrics.Storage
 	space    *space
 	damages  *damages
+	memory   *block.Memory // of all segments
+	past     *block.Cache
 	cores    *core.Set
 	raft     *raft.Host
 	cluster  *cluster.Cluster
@@ -198,10 +201,14 @@ func (s *Server) startStorage(context.Context, identity) error {
 	s.space = openSpace(s.n.DataDir, s.n.LowSpaceGuard, s.n.LowSpaceReserve, s.log)
 	s.run(s.space.run)
 	s.run(keepHeap)
+	if err := s.openSegments(memory * int64(s.n.CachePercent) / 100 / pastShare); err != nil {
+		return err
+	}
 	s.cores = core.New(core.Options{
 		Cores: cores, Log: s.log, Leadership: s.lead, Fatal: s.die, Observe: s.storage,
 		FlushDelay: s.n.Flush, FlushBytes: s.n.FlushBytes,
-		CacheBytes:    memory * int64(s.n.CachePercent) / 100 / int64(cores),
+		CacheBytes:    memory * int64(s.n.CachePercent) / 100 * (pastShare - 1) / pastShare / int64(cores),
+		WriteBytes:    memory * int64(s.n.WritePercent) / 100 / int64(cores),
 		SnapshotBytes: s.n.SnapshotBytes, SnapshotEntries: uint64(s.n.SnapshotEntries),
 		HousekeepEvery: s.n.HousekeepEvery,
 		ProducerExpiry: func() time.Duration { return s.cluster.Metadata().Cluster.ProducerIDExpiry },
@@ -277,6 +284,27 @@ func (s *Server) journalSample() metrics.JournalSample {
 		Syncs: float64(j.Syncs), Seals: float64(j.Seals), Bytes: float64(j.Bytes), Waits: float64(j.Waits), Moved: float64(j.Moved),
 		Files: float64(j.Files), FileBytes: float64(j.FileBytes), Direct: j.Direct,
 	}
+}
+
+// pastShare is the part of cache_percent for blocks that were read: one in so many.
+// What is recent needs no device, and is asked for more often.
+const pastShare = 4
+
+// openSegments makes what all segments share, and says how they reach the device.
+func (s *Server) openSegments(pastBytes int64) error {
+	s.memory = block.NewMemory()
+	s.past = block.NewCache(s.memory, pastBytes)
+	direct, err := disk.HasDirect(disk.OS{}, s.n.DataDir)
+	if err != nil {
+		return err
+	}
+	if direct {
+		s.log.Info("segments bypass the page cache")
+	} else {
+		s.log.Info("segments go through the page cache: the file system has no direct I/O", "dir", s.n.DataDir)
+	}
+	metrics.Segments(s.registry, metrics.SegmentMemory{Direct: direct, Used: s.memory.Used, Past: s.past.Counts})
+	return nil
 }
 
 // rpcAddress picks a free port where none is given: the library wants to know it

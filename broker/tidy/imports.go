@@ -11,7 +11,7 @@ import (
 // it unless it stands here on its own.
 var rooms = []string{
 	// words
-	"broker/model", "broker/record", "broker/config", "broker/metrics", "broker/disk",
+	"broker/model", "broker/record", "broker/config", "broker/metrics", "broker/disk", "broker/block",
 	"broker/admin/api", // types only
 	// the seams between broker and sidecar
 	"plugins",

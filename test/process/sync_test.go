@@ -152,12 +152,21 @@ func nextJournalFile(_ *testing.T, dir string) (paths []string) {
 	return paths
 }
 
+// segmentFiles waits for the first flush, which makes them.
 func segmentFiles(t *testing.T, dir string) []string {
-	paths, err := filepath.Glob(filepath.Join(dir, "topics", "*", "*", "*.log"))
-	if err != nil || len(paths) == 0 {
-		t.Fatalf("no segments in %s: %v", dir, err)
+	ctx := within(t, 10*time.Second)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		paths, err := filepath.Glob(filepath.Join(dir, "topics", "*", "*", "*.log"))
+		if err != nil || ctx.Err() != nil {
+			t.Fatalf("no segments in %s: %v, %v", dir, err, ctx.Err())
+		}
+		if len(paths) > 0 {
+			return paths
+		}
+		<-tick.C
 	}
-	return paths
 }
 
 // TestSyncFails makes syncs fail: no write that needed them is acknowledged any
