@@ -14,6 +14,7 @@ import (
 	"github.com/lni/dragonboat/v4/raftio"
 
 	"github.com/millrace-io/millrace/broker/disk"
+	"github.com/millrace-io/millrace/broker/journal"
 )
 
 // TestDamage damages the journal's files, after a Close and after a power cut.
@@ -350,4 +351,46 @@ func (sc *scene) excuse(db store, n raftio.NodeInfo, err error) (*replica, error
 		return l.outcome(n, fmt.Errorf("%w; or, without the last call, %w", err, e))
 	}
 	return sc.before.of(n), nil
+}
+
+// A damaged node stays named until it is removed, or a snapshot is imported for it.
+func TestDamageEndsWithTheNode(t *testing.T) {
+	t.Parallel()
+	ss := snapshotOf(one, 100, 5)
+	for name, end := range map[string]call{"removed": removeNode{one}, "imported": importSnapshot{one, ss}, "left": removeTo{one, 1}} {
+		t.Run(name, func(t *testing.T) {
+			l := lasts(t, small)
+			l.begin(one, 3, 5000)
+			l.begin(busy, 3, 100)
+			reopen := func() {
+				closed(t, l.db)
+				var err error
+				if l.db, err = openJournal(l.watched, setup{fileBytes: small.fileBytes, bytesMax: small.bytesMax, fatal: func(err error) { t.Error(err) }}); err != nil {
+					t.Fatal(err)
+				}
+				l.m.reopened()
+			}
+			if err := l.fs.Corrupt(dir+"/0000000000000001.journal", 3*4096+1000, 1); err != nil {
+				t.Fatal(err)
+			}
+			for range 3 {
+				reopen()
+				if lost := l.db.Damaged(); len(lost) != 1 || !errors.Is(lost[one], journal.ErrDamaged) {
+					t.Fatalf("damaged %v, want %v alone", lost, one)
+				}
+			}
+			l.do(end)
+			for range 2 {
+				if lost := l.db.Damaged(); (len(lost) > 0) != (name == "left") {
+					t.Fatalf("damaged %v", lost)
+				}
+				if name != "left" {
+					if err := l.m.differs(l.db, one); err != nil {
+						t.Fatal(err)
+					}
+				}
+				reopen()
+			}
+		})
+	}
 }

@@ -118,6 +118,9 @@ type node struct {
 
 // oldest is the first file that the node needs; 0: none.
 func (n *node) oldest() uint32 {
+	if n.stateFile == 0 && n.underWay > 0 {
+		return 1 // its first item is somewhere, whoever waits for it has not said where
+	}
 	f := n.stateFile
 	if n.baseFile != 0 {
 		f = min(f, n.baseFile)

@@ -79,7 +79,7 @@ type setup struct {
 }
 
 // roomy has files that take the largest command.
-var roomy = setup{fileBytes: 16 << 20, bytesMax: 8 * 16 << 20}
+var roomy = setup{fileBytes: 8 << 20, bytesMax: 4 * 8 << 20}
 
 // small makes files so small that a long history rolls and recycles them.
 var small = setup{fileBytes: 64 << 10, bytesMax: 8 * 64 << 10}
