@@ -26,7 +26,7 @@ func Open(o Options) (*Partition, error) {
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
-	p.place = segment.Place{FS: o.FS, Dir: o.Dir, Memory: o.Memory, Past: o.Past}
+	p.place = segment.Place{FS: o.FS, Dir: o.Dir, Memory: o.Memory, Past: o.Past, Breathe: o.Breathe}
 	p.Configure(o.Config)
 	names, err := o.FS.List(o.Dir)
 	if err != nil && !errors.Is(err, iofs.ErrNotExist) {

@@ -155,7 +155,7 @@ func (r *replicas) start(ctx context.Context, s *start) error {
 	config := s.topic.Config
 	h, err := r.cores.Open(partition.Options{
 		FS: r.fs, Dir: r.partitionDir(s.id), ID: s.id,
-		Config: core.PartitionConfig(&config), Log: r.log, Memory: r.memory, Past: r.past,
+		Config: core.PartitionConfig(&config), Log: r.log, Memory: r.memory, Past: r.past, Breathe: r.cores.Breathe,
 	}, s.place.Shard, s.topic.Name)
 	if err != nil {
 		return err
