@@ -315,11 +315,7 @@ func (c *Core) Step(e event) { e.step(c) }
 
 // Tick does what has become due by now.
 func (c *Core) Tick(now time.Time) {
-	for r := range c.dirty {
-		if now.Sub(r.dirtySince) >= c.set.o.FlushDelay {
-			c.flush(r)
-		}
-	}
+	c.flushDue(now)
 	if now.After(c.nextHouse) {
 		c.nextHouse = now.Add(time.Second)
 		for _, r := range c.replicas {
@@ -327,6 +323,21 @@ func (c *Core) Tick(now time.Time) {
 				r.nextHouse = now.Add(c.set.o.HousekeepEvery)
 				c.housekeep(r, now)
 			}
+		}
+	}
+}
+
+// flushDue flushes what has waited for FlushDelay, but no more at once than keeps up
+// with it: partitions that were made, or written to, together are due together.
+func (c *Core) flushDue(now time.Time) {
+	most := 1 + int(time.Duration(len(c.dirty))*tickEvery/c.set.o.FlushDelay)
+	for r := range c.dirty {
+		if now.Sub(r.dirtySince) < c.set.o.FlushDelay {
+			continue
+		}
+		c.flush(r)
+		if most--; most == 0 {
+			return
 		}
 	}
 }

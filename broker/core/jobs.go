@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"sync"
 	"syscall"
 	"time"
@@ -88,7 +89,8 @@ func (c *Core) runJobs(q *jobQueue) {
 func (c *Core) markDirty(r *replica, bytes int64) {
 	if _, dirty := c.dirty[r]; !dirty {
 		c.dirty[r] = struct{}{}
-		r.dirtySince = time.Now()
+		// What became dirty together should not all be due together.
+		r.dirtySince = time.Now().Add(-rand.N(c.set.o.FlushDelay/2 + 1))
 		r.dirtyBytes = 0
 	}
 	r.dirtyBytes += bytes

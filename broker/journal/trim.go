@@ -12,7 +12,7 @@ import (
 const (
 	// keepBytesMax is how long a log may be that is written again to free a file; a
 	// longer one is asked for a snapshot first.
-	keepBytesMax = 256 << 10
+	keepBytesMax = 32 << 10
 	// prepareRetry is how long a full disk is left alone.
 	prepareRetry = time.Second
 )

@@ -15,7 +15,7 @@ type FlushJob struct {
 	syncNames  bool
 	flushes    []pinned
 	indexes    []pinned
-	first      []byte // the checkpoint of a partition without files yet
+	fresh      bool // there is no directory yet
 	checkpoint []byte
 	index      uint64 // raft index that the checkpoint covers
 	sequence   uint64
@@ -65,7 +65,7 @@ func (p *Partition) flushStart(closing bool) *FlushJob {
 		doomed: p.doomed,
 	}
 	j.checkpoint = p.encodeCheckpoint(j.sequence)
-	j.first, p.first = p.first, nil
+	j.fresh, p.fresh = p.fresh, false
 	for _, s := range p.segments {
 		if s.FlushDue() {
 			j.flushes = append(j.flushes, pinned{s: s, v: s.Pin()})
@@ -81,8 +81,10 @@ func (p *Partition) flushStart(closing bool) *FlushJob {
 // Run writes and syncs the segments, then syncs their names, then replaces the checkpoint, then
 // removes files that it no longer lists. Any error must stop the node.
 func (j *FlushJob) Run() error {
-	if err := j.begin(); err != nil {
-		return fmt.Errorf("flush: %w", err)
+	if j.fresh {
+		if err := j.fs.MkdirAll(j.dir); err != nil {
+			return fmt.Errorf("flush: %w", err)
+		}
 	}
 	for i := range j.flushes {
 		if err := j.flushes[i].v.Flush(); err != nil {
@@ -107,18 +109,6 @@ func (j *FlushJob) Run() error {
 		}
 	}
 	return nil
-}
-
-// begin makes the directory of a partition that has none.
-func (j *FlushJob) begin() error {
-	if j.first == nil {
-		return nil
-	}
-	err := j.fs.MkdirAll(j.dir)
-	if err == nil && len(j.flushes) > 0 {
-		err = writeCheckpoint(j.fs, j.dir, j.first)
-	}
-	return err
 }
 
 // FlushDone takes a job back. After an error the partition refuses to go on.

@@ -39,26 +39,13 @@ func Open(o Options) (*Partition, error) {
 	case found:
 		err = p.recover(list, names)
 	default:
-		err = p.begin(names)
+		p.fresh = true // what segments there may be stay until the first flush: raft may refuse
 	}
 	if err != nil {
 		p.Abandon()
 		return nil, fmt.Errorf("open partition %s: %w", o.ID, err)
 	}
 	return p, nil
-}
-
-// begin makes a new partition. Its checkpoint will come before any segment, so that
-// segments without one are a loss that is noticed.
-func (p *Partition) begin(names []string) error {
-	for _, n := range names {
-		if strings.HasSuffix(n, ".log") {
-			return fmt.Errorf("%w: %s has %s but no checkpoint", ErrCorrupt, p.o.Dir, n)
-		}
-	}
-	p.sequence = 1
-	p.first = p.encodeCheckpoint(p.sequence)
-	return nil
 }
 
 func (p *Partition) recover(list []listed, names []string) error {

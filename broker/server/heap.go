@@ -12,7 +12,7 @@ import (
 // earns no garbage.
 const (
 	gcPercentMin, gcPercentMax = 25, 400
-	heapGrowth                 = 192 << 20
+	heapGrowth                 = 128 << 20
 	// heapEvery is how often what is live is looked at; gcPercentSlack how many per
 	// cent of the setting it must differ by: setting it stops the world.
 	heapEvery, gcPercentSlack = time.Second, 10
