@@ -10,6 +10,7 @@ import (
 
 	"github.com/lni/dragonboat/v4/raftio"
 	pb "github.com/lni/dragonboat/v4/raftpb"
+	"golang.org/x/sys/unix"
 
 	"github.com/millrace-io/millrace/broker/disk"
 	"github.com/millrace-io/millrace/broker/journal"
@@ -241,4 +242,46 @@ func TestCloseWhileTheDiskIsFull(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// A disk that is full fails nothing: what has no file to go to waits until there is
+// space, and is then acknowledged.
+func TestFullDiskIsWaitedFor(t *testing.T) {
+	for _, errno := range []error{unix.ENOSPC, unix.EDQUOT} {
+		synctest.Test(t, func(t *testing.T) {
+			fs := disk.NewFaulty(disk.NewMemory())
+			db := opened(t, openJournal, fs, small)
+			defer closed(t, db)
+			synctest.Wait()
+			fs.Inject(disk.Fault{Op: disk.OpCreate, Err: errno})
+			m := model{}
+			var done atomic.Int32
+			const calls = 60
+			go func() {
+				for i := uint64(1); i <= calls; i++ {
+					e := entry(i, 1)
+					e.Cmd = append(e.Cmd, make([]byte, 9000)...)
+					c := saves(one, pb.State{Term: 1, Commit: i - 1}, e)
+					if err := c.on(db, nil); err != nil {
+						t.Error(err)
+						return
+					}
+					c.apply(m)
+					done.Add(1)
+				}
+			}()
+			<-time.After(time.Minute)
+			if n := done.Load(); n == 0 || n == calls {
+				t.Errorf("%d of %d calls were done on a full disk", n, calls)
+			}
+			fs.Heal()
+			<-time.After(time.Minute)
+			if n := done.Load(); n != calls {
+				t.Errorf("%d calls were done when there was space, want %d", n, calls)
+			}
+			if err := m.differs(db); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }
