@@ -16,22 +16,11 @@ func benchHost(b *testing.B, shards int) *Host {
 	b.Helper()
 	h := openHost(b, b.TempDir())
 	b.Cleanup(h.Close)
-	go func() {
-		for range h.Changes() {
-		}
-	}()
 	for i := range shards {
 		if err := h.StartPartition(shard+model.ShardID(i), []model.NodeID{0}, &forgetful{}); err != nil {
 			b.Fatal(err)
 		}
-	}
-	for i := range shards {
-		for {
-			if _, ok := h.Leader(shard + model.ShardID(i)); ok {
-				break
-			}
-			time.Sleep(time.Millisecond)
-		}
+		awaitLeaderOf(b, h, shard+model.ShardID(i))
 	}
 	return h
 }

@@ -140,7 +140,7 @@ func awaitLeader(t *testing.T, h node) LeaderChange {
 	return awaitLeaderOf(t, h, shard)
 }
 
-func awaitLeaderOf(t *testing.T, h node, of model.ShardID) LeaderChange {
+func awaitLeaderOf(t testing.TB, h node, of model.ShardID) LeaderChange {
 	t.Helper()
 	for {
 		select {
