@@ -285,3 +285,51 @@ func TestFullDiskIsWaitedFor(t *testing.T) {
 		})
 	}
 }
+
+// A snapshot from the leader makes a log needless, but not before it is durable: until
+// then no file of that log is used again.
+func TestInstallFreesNothingEarly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := disk.NewCrashing()
+		slow := &gated{FS: fs}
+		db := opened(t, openJournal, slow, small)
+		defer closed(t, db)
+		m := model{}
+		do := func(c call) {
+			t.Helper()
+			if err := c.on(db, nil); err != nil {
+				t.Fatalf("%v: %v", c, err)
+			}
+			c.apply(m)
+		}
+		do(saveBootstrap{one, pb.Bootstrap{Join: true}})
+		do(saves(one, pb.State{Term: 1}, run(1, 20, 1)...))
+		for i := uint64(1); i < 10; i++ { // away from the first file, which holds the entries
+			e := entry(i, 1)
+			e.Cmd = append(e.Cmd, make([]byte, 9000)...)
+			do(saves(busy, pb.State{Term: 1, Commit: i - 1}, e))
+		}
+		do(takes(busy, 8, 1))
+		do(removeTo{busy, 8})
+		do(saveBootstrap{one, pb.Bootstrap{Addresses: map[uint64]string{1: "a:1"}}})
+		do(saves(one, pb.State{Term: 2, Commit: 5}))
+		synctest.Wait()
+		slow.writes.close()
+		install := installs(one, 30, 3)
+		go func() {
+			if err := install.on(db, nil); err != nil {
+				t.Error(err)
+			}
+		}()
+		synctest.Wait()
+		do(compactTo{busy, 8}) // wakes who frees files
+		synctest.Wait()
+		m.reopened()
+		after := opened(t, openJournal, fs.Crash(0), small)
+		if err := m.differs(after); err != nil {
+			t.Errorf("power cut before the snapshot was durable: %v", err)
+		}
+		closed(t, after)
+		slow.writes.open()
+	})
+}
