@@ -206,10 +206,10 @@ func TestAPauseIsSealed(t *testing.T) {
 // wait with an error, and the next start misses nothing that was acknowledged.
 func TestCloseWhileTheDiskIsFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		fs := &gated{FS: disk.NewMemory()}
+		fs := disk.NewFaulty(disk.NewMemory())
 		db := opened(t, openJournal, fs, small)
 		synctest.Wait()
-		fs.creates.close()
+		fs.Inject(disk.Fault{Op: disk.OpCreate, Err: unix.ENOSPC})
 		m := model{}
 		failed := make(chan error, 1)
 		go func() {
@@ -225,21 +225,42 @@ func TestCloseWhileTheDiskIsFull(t *testing.T) {
 			}
 		}()
 		synctest.Wait()
-		ended := make(chan error, 1)
-		go func() { ended <- db.Close() }()
-		synctest.Wait()
+		closed(t, db)
 		if err := <-failed; !errors.Is(err, journal.ErrClosed) {
 			t.Errorf("the save that waited: %v, want ErrClosed", err)
 		}
-		fs.creates.open()
-		if err := <-ended; err != nil {
-			t.Errorf("close: %v", err)
-		}
+		fs.Heal()
 		m.reopened()
 		db = opened(t, openJournal, fs, small)
 		defer closed(t, db)
 		if err := m.differs(db); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// A Close seals the last block also when it ends its file, and the next file is not
+// prepared yet: the Close waits for it.
+func TestCloseSeals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := &gated{FS: disk.NewMemory()}
+		db := opened(t, openJournal, fs, small)
+		synctest.Wait()
+		fs.creates.close() // three files are there
+		for i := range uint64(3 * 15) {
+			if err := saves(one, pb.State{Term: 1}, entry(i+1, 1)).on(db, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- db.Close() }()
+		synctest.Wait()
+		fs.creates.open()
+		if err := <-ended; err != nil {
+			t.Errorf("close: %v", err)
+		}
+		if got := stats(db).Seals; got != 1 {
+			t.Errorf("%d seals, want 1", got)
 		}
 	})
 }
