@@ -162,6 +162,9 @@ func (n *node) blobs(k kind) []blob {
 
 // land waits until all items are durable and tells their nodes where they are.
 func (j *Journal) land(all []saved) error {
+	if len(all) > 0 {
+		j.wakeWriter()
+	}
 	var failed error
 	for i := range all {
 		s := &all[i]

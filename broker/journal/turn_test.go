@@ -246,8 +246,8 @@ func TestCloseSeals(t *testing.T) {
 		fs := &gated{FS: disk.NewMemory()}
 		db := opened(t, openJournal, fs, small)
 		synctest.Wait()
-		fs.creates.close() // three files are there
-		for i := range uint64(3 * 15) {
+		fs.creates.close() // two files are there
+		for i := range uint64(2 * 15) {
 			if err := saves(one, pb.State{Term: 1}, entry(i+1, 1)).on(db, nil); err != nil {
 				t.Fatal(err)
 			}
