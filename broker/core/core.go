@@ -237,6 +237,9 @@ type Core struct {
 	// cache and unwritten count what all partitions hold, as CacheBytes and WriteBytes
 	// bound it.
 	cache, unwritten int64
+	// pressed: half of the budget is unwritten; closing: the loop flushes for the last
+	// time. Flushes do not breathe then.
+	pressed, closing atomic.Bool
 	// owed are Applies that are done and not answered yet: see WriteBytes.
 	owed []*applyEvent
 	// snapshots is a seat: one log snapshot at a time per loop.

@@ -1,5 +1,7 @@
 package core
 
+import "time"
+
 // holding is what a partition has in memory, in bytes.
 type holding struct{ cache, unwritten int64 }
 
@@ -10,6 +12,7 @@ func (c *Core) recount(r *replica, before holding) {
 	now := holds(r)
 	c.cache += now.cache - before.cache
 	c.unwritten += now.unwritten - before.unwritten
+	c.pressed.Store(c.unwritten > c.set.o.WriteBytes/2)
 	if c.cache > c.set.o.CacheBytes {
 		c.shrinkCaches()
 	}
@@ -51,6 +54,20 @@ func (c *Core) flushEarly() {
 			c.flush(r)
 		}
 	}
+}
+
+// breath is how long a flush leaves the device to others between two of its writes,
+// which keeps it at some 200 MB/s.
+const breath = time.Millisecond
+
+// Breathe is called between two writes of a flush.
+func (s *Set) Breathe() {
+	for _, c := range s.cores {
+		if c.pressed.Load() || c.closing.Load() {
+			return
+		}
+	}
+	time.Sleep(breath)
 }
 
 // shrinkTo is how far caches shrink once they are over budget, in percent: some

@@ -97,6 +97,7 @@ type closeEvent struct{ reply chan error }
 // step flushes and closes every partition: it is the loop's last event, so jobs
 // in flight are waited for here.
 func (e *closeEvent) step(c *Core) {
+	c.closing.Store(true)
 	c.finishJobs()
 	var errs []error
 	for _, r := range c.replicas {

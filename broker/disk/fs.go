@@ -26,7 +26,7 @@ type FS interface {
 	// OpenDirect opens an existing file for reading and writing past the cache:
 	// memory (see Aligned), position and length of every ReadAt and WriteAt are
 	// multiples of DirectAlign. With synced, what WriteAt wrote survives once it has
-	// returned; a file that grows by it also needs Sync. ErrNoDirect.
+	// returned, also where the file grew by it. ErrNoDirect.
 	OpenDirect(name string, synced bool) (File, error)
 	// Remove deletes a file or an empty directory.
 	Remove(name string) error

@@ -16,7 +16,8 @@ import (
 
 const (
 	checkpointMagic   = "millrchk"
-	checkpointVersion = 1
+	checkpointVersion = 2
+	checkpointHead    = 16 // magic, version, length
 	checkpointCopies  = 2
 	// checkpointMax bounds what is read as a checkpoint: every producer there can be
 	// takes some 100 bytes, every source with all its verdicts some 20 KiB.
@@ -34,6 +35,7 @@ func (p *Partition) encodeCheckpoint(sequence uint64) []byte {
 	b := make([]byte, 0, 256+len(p.segments)*48+len(p.producers.byID)*96+len(p.sources)*64)
 	b = append(b, checkpointMagic...)
 	b = binary.LittleEndian.AppendUint32(b, checkpointVersion)
+	b = binary.LittleEndian.AppendUint32(b, 0) // length, below
 	b = append(b, p.o.ID.Topic[:]...)
 	b = binary.AppendVarint(b, int64(p.o.ID.Index))
 	b = binary.AppendUvarint(b, sequence)
@@ -59,6 +61,7 @@ func (p *Partition) encodeCheckpoint(sequence uint64) []byte {
 		b = binary.AppendVarint(b, int64(a.Last))
 	}
 	b = p.appendSources(b)
+	binary.LittleEndian.PutUint32(b[12:], uint32(len(b)+4))
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
@@ -115,10 +118,16 @@ type listed struct {
 }
 
 // decodeCheckpoint reads a checkpoint of p's partition into p, but for its segments.
+// What lies behind it in the file is padding.
 func (p *Partition) decodeCheckpoint(b []byte) ([]listed, error) {
-	if len(b) < len(checkpointMagic)+8 || string(b[:8]) != checkpointMagic {
+	if len(b) < checkpointHead+4 || string(b[:8]) != checkpointMagic {
 		return nil, errors.New("not a checkpoint")
 	}
+	length := binary.LittleEndian.Uint32(b[12:])
+	if length < checkpointHead+4 || uint64(length) > uint64(len(b)) {
+		return nil, fmt.Errorf("its length is %d of %d bytes", length, len(b))
+	}
+	b = b[:length]
 	body := b[:len(b)-4]
 	if crc32.Checksum(body, castagnoli) != binary.LittleEndian.Uint32(b[len(b)-4:]) {
 		return nil, errors.New("checksum mismatch")
@@ -126,7 +135,7 @@ func (p *Partition) decodeCheckpoint(b []byte) ([]listed, error) {
 	if v := binary.LittleEndian.Uint32(b[8:]); v != checkpointVersion {
 		return nil, fmt.Errorf("%w: checkpoint version %d, this node reads %d", ErrFormat, v, checkpointVersion)
 	}
-	d := decoder{b: body[12:]}
+	d := decoder{b: body[checkpointHead:]}
 	var id model.PartitionID
 	copy(id.Topic[:], d.take(uint64(len(id.Topic)), "topic id"))
 	id.Index = d.i32()
@@ -204,29 +213,74 @@ func (d *decoder) sources() map[model.SourceKey]*source {
 	return m
 }
 
-// writeCheckpoint replaces both copies. Each is whole at any moment: written anew,
-// synced, renamed; the directory is synced at the end.
+// writeCheckpoint writes both copies, one after the other: a power cut tears one at
+// most, and the other is whole. Where there is room a copy is overwritten in place,
+// which is one synced write of a page; else it is written anew, synced and renamed.
 func writeCheckpoint(fs disk.FS, dir string, b []byte) error {
+	padded := disk.Aligned(int(disk.AlignUp(int64(len(b)))))
+	copy(padded, b)
+	renamed := false
 	for i := range checkpointCopies {
 		name := checkpointName(dir, i)
-		f, err := fs.Create(name + ".new")
+		done, err := overwriteCopy(fs, name, padded)
+		if err == nil && !done {
+			renamed = true
+			err = replaceCopy(fs, name, padded)
+		}
 		if err != nil {
 			return fmt.Errorf("write checkpoint: %w", err)
 		}
-		if _, err = f.Write(b); err == nil {
-			err = f.Sync()
-		}
-		if err = errors.Join(err, f.Close()); err != nil {
-			return fmt.Errorf("write checkpoint: %w", err)
-		}
-		if err := fs.Rename(name+".new", name); err != nil {
-			return fmt.Errorf("write checkpoint: %w", err)
-		}
+	}
+	if !renamed {
+		return nil
 	}
 	if err := fs.SyncDir(dir); err != nil {
 		return fmt.Errorf("write checkpoint: %w", err)
 	}
 	return nil
+}
+
+// overwriteCopy writes b over a file that is as large, and makes it durable. False: there
+// is none.
+func overwriteCopy(fs disk.FS, name string, b []byte) (done bool, err error) {
+	f, err := fs.OpenDirect(name, true)
+	synced := err == nil
+	if errors.Is(err, disk.ErrNoDirect) {
+		f, err = fs.OpenAppend(name)
+	}
+	if errors.Is(err, iofs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	size, err := f.Size()
+	if err == nil && size >= int64(len(b)) {
+		done = true
+		_, err = f.WriteAt(b, 0)
+		if err == nil && !synced {
+			err = f.Sync()
+		}
+	}
+	return done, errors.Join(err, f.Close())
+}
+
+// replaceCopy replaces a file by one that has room for b to grow by half.
+func replaceCopy(fs disk.FS, name string, b []byte) error {
+	f, err := fs.Create(name + ".new")
+	if err != nil {
+		return err
+	}
+	if _, err = f.Write(b); err == nil {
+		err = f.Truncate(disk.AlignUp(int64(len(b) + len(b)/2)))
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return fs.Rename(name+".new", name)
 }
 
 // readCheckpoint fills p from the newest sound copy. found is false when there is

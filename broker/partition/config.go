@@ -20,6 +20,8 @@ type Options struct {
 	// read of segments. nil is the Go heap, and keeps nothing.
 	Memory *block.Memory
 	Past   *block.Cache
+	// Breathe is segment.Place's.
+	Breathe func()
 }
 
 // Config is what is local to this replica: it never changes what Apply answers.

@@ -15,6 +15,7 @@ type FlushJob struct {
 	syncNames  bool
 	flushes    []pinned
 	indexes    []pinned
+	first      []byte // the checkpoint of a partition without files yet
 	checkpoint []byte
 	index      uint64 // raft index that the checkpoint covers
 	sequence   uint64
@@ -64,6 +65,7 @@ func (p *Partition) flushStart(closing bool) *FlushJob {
 		doomed: p.doomed,
 	}
 	j.checkpoint = p.encodeCheckpoint(j.sequence)
+	j.first, p.first = p.first, nil
 	for _, s := range p.segments {
 		if s.FlushDue() {
 			j.flushes = append(j.flushes, pinned{s: s, v: s.Pin()})
@@ -79,6 +81,9 @@ func (p *Partition) flushStart(closing bool) *FlushJob {
 // Run writes and syncs the segments, then syncs their names, then replaces the checkpoint, then
 // removes files that it no longer lists. Any error must stop the node.
 func (j *FlushJob) Run() error {
+	if err := j.begin(); err != nil {
+		return fmt.Errorf("flush: %w", err)
+	}
 	for i := range j.flushes {
 		if err := j.flushes[i].v.Flush(); err != nil {
 			return err
@@ -102,6 +107,18 @@ func (j *FlushJob) Run() error {
 		}
 	}
 	return nil
+}
+
+// begin makes the directory of a partition that has none.
+func (j *FlushJob) begin() error {
+	if j.first == nil {
+		return nil
+	}
+	err := j.fs.MkdirAll(j.dir)
+	if err == nil && len(j.flushes) > 0 {
+		err = writeCheckpoint(j.fs, j.dir, j.first)
+	}
+	return err
 }
 
 // FlushDone takes a job back. After an error the partition refuses to go on.

@@ -77,6 +77,9 @@ func TestNewerCheckpointIsNamed(t *testing.T) {
 	p := openOn(t, fs, Config{})
 	b := p.encodeCheckpoint(9)
 	binary.LittleEndian.PutUint32(b[8:], checkpointVersion+1)
+	if err := fs.MkdirAll(testDir); err != nil {
+		t.Fatal(err)
+	}
 	if err := writeCheckpoint(fs, testDir, castagnoliSeal(b)); err != nil {
 		t.Fatal(err)
 	}

@@ -15,8 +15,9 @@ import (
 )
 
 // Open recovers a partition: it takes the newest checkpoint, cuts the last segment
-// to it and removes what it does not list. raft replays from Applied on. A
-// directory without checkpoint and segments is a new partition.
+// to it and removes what it does not list. raft replays from Applied on. Without
+// checkpoint and segments it is a new partition, which has no files before its
+// first flush.
 //
 // Damaged segments do not keep a partition from opening: see Damage. ErrCorrupt
 // means that both checkpoints are lost, ErrFormat that a newer version wrote here.
@@ -25,13 +26,10 @@ func Open(o Options) (*Partition, error) {
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
-	p.place = segment.Place{FS: o.FS, Dir: o.Dir, Memory: o.Memory, Past: o.Past}
+	p.place = segment.Place{FS: o.FS, Dir: o.Dir, Memory: o.Memory, Past: o.Past, Breathe: o.Breathe}
 	p.Configure(o.Config)
-	if err := o.FS.MkdirAll(o.Dir); err != nil {
-		return nil, fmt.Errorf("open partition %s: %w", o.ID, err)
-	}
 	names, err := o.FS.List(o.Dir)
-	if err != nil {
+	if err != nil && !errors.Is(err, iofs.ErrNotExist) {
 		return nil, fmt.Errorf("open partition %s: %w", o.ID, err)
 	}
 	list, found, err := p.readCheckpoint()
@@ -50,7 +48,7 @@ func Open(o Options) (*Partition, error) {
 	return p, nil
 }
 
-// begin makes a new partition. Its checkpoint comes before any segment, so that
+// begin makes a new partition. Its checkpoint will come before any segment, so that
 // segments without one are a loss that is noticed.
 func (p *Partition) begin(names []string) error {
 	for _, n := range names {
@@ -59,7 +57,8 @@ func (p *Partition) begin(names []string) error {
 		}
 	}
 	p.sequence = 1
-	return writeCheckpoint(p.o.FS, p.o.Dir, p.encodeCheckpoint(p.sequence))
+	p.first = p.encodeCheckpoint(p.sequence)
+	return nil
 }
 
 func (p *Partition) recover(list []listed, names []string) error {
@@ -138,7 +137,7 @@ func Destroy(fs disk.FS, dir string) error {
 	if err := disk.RemoveAll(fs, dir); err != nil {
 		return fmt.Errorf("destroy partition: %w", err)
 	}
-	if err := fs.SyncDir(filepath.Dir(dir)); err != nil {
+	if err := fs.SyncDir(filepath.Dir(dir)); err != nil && !errors.Is(err, iofs.ErrNotExist) {
 		return fmt.Errorf("destroy partition: %w", err)
 	}
 	return nil

@@ -28,6 +28,7 @@ type Partition struct {
 	aborted          []AbortedTxn // ascending by Last
 	sources          map[model.SourceKey]*source
 	horizon          model.Offset // tombstones before it may go
+	first            []byte       // checkpoint that the first flush writes before any segment
 	cache            cache
 	held             []*segment.Segment // whose index readers may have loaded, oldest first
 

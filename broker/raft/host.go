@@ -155,6 +155,9 @@ func (h *Host) StartPartition(shard model.ShardID, members []model.NodeID, m Sta
 	if err := h.damaged(shard); err != nil {
 		return fmt.Errorf("start replica of shard %d: %w", shard, err)
 	}
+	if err := h.checkMachine(shard, m); err != nil {
+		return fmt.Errorf("start replica of shard %d: %w", shard, err)
+	}
 	create := func(uint64, uint64) sm.IOnDiskStateMachine { return &diskMachine{machine: m} }
 	err := h.nodes.StartOnDiskReplica(h.initial(shard, members), false, create, h.config(shard, len(members)))
 	if errors.Is(err, dragonboat.ErrClosed) {
@@ -164,6 +167,26 @@ func (h *Host) StartPartition(shard model.ShardID, members []model.NodeID, m Sta
 		return fmt.Errorf("start replica of shard %d: %w", shard, err)
 	}
 	h.started(shard, members)
+	return nil
+}
+
+// ErrMachineBehind says that a partition's files are older than what its log has
+// forgotten: they were lost, or replaced. The library would panic.
+var ErrMachineBehind = errors.New("partition has lost what its raft log has forgotten")
+
+// checkMachine compares what a machine has on disk with what its log relies on.
+func (h *Host) checkMachine(shard model.ShardID, m StateMachine) error {
+	applied, err := m.Open(nil)
+	if err != nil {
+		return err
+	}
+	ss, err := h.journal.GetSnapshot(uint64(shard), replicaID(h.node))
+	if err != nil {
+		return err
+	}
+	if ss.OnDiskIndex > applied {
+		return fmt.Errorf("%w: it stands at entry %d, the log begins behind %d", ErrMachineBehind, applied, ss.OnDiskIndex)
+	}
 	return nil
 }
 

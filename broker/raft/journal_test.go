@@ -124,3 +124,35 @@ func TestCommandTooLarge(t *testing.T) {
 		t.Errorf("one byte more: %v, want ErrTooLarge", err)
 	}
 }
+
+// TestMachineBehind starts a replica whose machine has lost what its log has
+// forgotten: the library would panic.
+func TestMachineBehind(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	h := openHost(t, dir)
+	m := &counting{}
+	if err := h.StartPartition(shard, []model.NodeID{0}, m); err != nil {
+		t.Fatal(err)
+	}
+	awaitLeader(t, h)
+	for range 5 {
+		propose(t, h, "x")
+	}
+	if err := m.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Snapshot(t.Context(), shard, m.durable); err != nil {
+		t.Fatal(err)
+	}
+	h.Close()
+
+	h = openHost(t, dir)
+	defer h.Close()
+	if err := h.StartPartition(shard, []model.NodeID{0}, &counting{}); !errors.Is(err, ErrMachineBehind) {
+		t.Errorf("a machine that lost everything: %v, want ErrMachineBehind", err)
+	}
+	if err := h.StartPartition(shard, []model.NodeID{0}, &counting{durable: m.durable, index: m.durable}); err != nil {
+		t.Errorf("one that stands where it was: %v", err)
+	}
+}

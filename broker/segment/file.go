@@ -24,6 +24,8 @@ type file struct {
 	// index is a sealed segment's; nil when it must be read. What it points to never
 	// changes: two Views that read it at once store the same.
 	index atomic.Pointer[index]
+	// synced: what is written is durable at once.
+	synced atomic.Bool
 	// sized is how much space the file has. Owned by whoever writes.
 	sized int64
 }
@@ -36,10 +38,11 @@ func newFile(p Place, m *Meta) *file {
 // openDirect opens a file past the file system's cache, or through it where it can
 // do no other.
 func (f *file) openDirect(name string) (disk.File, error) {
-	handle, err := f.place.FS.OpenDirect(name, false)
+	handle, err := f.place.FS.OpenDirect(name, true)
 	if errors.Is(err, disk.ErrNoDirect) {
 		return f.place.FS.OpenAppend(name)
 	}
+	f.synced.Store(err == nil)
 	return handle, err
 }
 

@@ -26,6 +26,9 @@ type Place struct {
 	Memory *block.Memory
 	// Past keeps what was read; nil keeps nothing.
 	Past *block.Cache
+	// Breathe, if set, is called between two writes of a flush: it may wait, so that
+	// others get at the device.
+	Breathe func()
 }
 
 // Segment is the loop's side of one file. Append until Seal; it never changes

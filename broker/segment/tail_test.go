@@ -339,11 +339,12 @@ func (n noted) WriteAt(b []byte, at int64) (int, error) {
 }
 
 // TestLargeWrites: appending writes nothing; a flush writes what was appended since
-// the last in pieces of 1 MiB, and the page that is not full.
+// the last in steps of 256 KiB, each after a breath, and the page that is not full.
 func TestLargeWrites(t *testing.T) {
 	w := &writes{FS: disk.NewMemory()}
 	st := newStory(t, 0)
-	st.s = New(Place{FS: w, Dir: "/", IntervalBytes: 5000}, 100, 0)
+	breaths := 0
+	st.s = New(Place{FS: w, Dir: "/", IntervalBytes: 5000, Breathe: func() { breaths++ }}, 100, 0)
 	for range 30 {
 		st.append(100_000)
 	}
@@ -351,8 +352,9 @@ func TestLargeWrites(t *testing.T) {
 		t.Fatalf("%d writes by appending", len(w.sizes))
 	}
 	flush(t, st.s)
-	if want := []int{1 << 20, 1 << 20, 901120, 4096}; !slices.Equal(w.sizes, want) {
-		t.Errorf("writes of %v bytes, want %v", w.sizes, want)
+	want := append(slices.Repeat([]int{writeStep}, 11), 901120-3*writeStep, 4096)
+	if !slices.Equal(w.sizes, want) || breaths != len(want)-1 {
+		t.Errorf("writes of %v bytes and %d breaths, want %v and one between any two", w.sizes, breaths, want)
 	}
 	w.sizes = nil
 	flush(t, st.s)

@@ -21,6 +21,7 @@ type View struct {
 	index    index   // of a segment that was not sealed
 	sealed   bool
 	interval int
+	steps    int // writes of its flush so far
 	released atomic.Bool
 }
 

@@ -16,6 +16,9 @@ const (
 	// sizeStepMax is how much space is taken at once: files that grow side by side lie
 	// in pieces of this size, and are read in whole blocks. The seal gives the rest back.
 	sizeStepMax = 16 << 20
+	// writeStep is how much is written, and synced, at once: a sync of the journal that
+	// comes meanwhile waits for about as much.
+	writeStep = 256 << 10
 )
 
 // Flush writes what the view has and the file lacks, and makes it survive a power
@@ -29,6 +32,9 @@ func (v *View) Flush() error {
 		if err := f.Truncate(v.Meta.Length); err != nil {
 			return fmt.Errorf("cut segment %s to %d: %w", v.file.Name(), v.Meta.Length, err)
 		}
+	}
+	if v.file.synced.Load() && !v.sealed {
+		return nil
 	}
 	if err := f.Sync(); err != nil {
 		return fmt.Errorf("sync segment %s: %w", v.file.Name(), err)
@@ -85,8 +91,15 @@ func (v *View) writeLast(f disk.File, at int64) error {
 }
 
 func (v *View) put(f disk.File, b []byte, at int64) error {
-	if _, err := f.WriteAt(b, at); err != nil {
-		return fmt.Errorf("write %d bytes to segment %s at %d: %w", len(b), v.file.Name(), at, err)
+	for len(b) > 0 {
+		n := min(len(b), writeStep)
+		if v.steps++; v.steps > 1 && v.file.place.Breathe != nil {
+			v.file.place.Breathe()
+		}
+		if _, err := f.WriteAt(b[:n], at); err != nil {
+			return fmt.Errorf("write %d bytes to segment %s at %d: %w", n, v.file.Name(), at, err)
+		}
+		b, at = b[n:], at+int64(n)
 	}
 	return nil
 }

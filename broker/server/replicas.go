@@ -28,9 +28,9 @@ import (
 const (
 	topicsDir  = "topics"
 	removedDir = "removed"
-	// startsAtOnce is how many replicas are opened at a time: opening waits for
-	// the disk, so a few more than cores.
-	startsAtOnce = 16
+	// startsAtOnce is how many replicas are opened at a time: each waits for a sync of
+	// names, which the file system does for all who wait.
+	startsAtOnce = 64
 	// retryEvery is when a replica that could not be started is tried again.
 	retryEvery = 5 * time.Second
 	// removedKeep is how long directories that no topic owns are set aside.
@@ -155,7 +155,7 @@ func (r *replicas) start(ctx context.Context, s *start) error {
 	config := s.topic.Config
 	h, err := r.cores.Open(partition.Options{
 		FS: r.fs, Dir: r.partitionDir(s.id), ID: s.id,
-		Config: core.PartitionConfig(&config), Log: r.log, Memory: r.memory, Past: r.past,
+		Config: core.PartitionConfig(&config), Log: r.log, Memory: r.memory, Past: r.past, Breathe: r.cores.Breathe,
 	}, s.place.Shard, s.topic.Name)
 	if err != nil {
 		return err
@@ -248,7 +248,7 @@ func (r *replicas) setAsideStrangers(now time.Time) error {
 		return err
 	}
 	for _, e := range entries {
-		if r.owned(m, e.Name()) {
+		if owned(m, e.Name()) {
 			continue
 		}
 		to := filepath.Join(aside, fmt.Sprintf("%s-%d", e.Name(), now.Unix()))
@@ -281,7 +281,7 @@ func (r *replicas) removeStrangeLogs() error {
 	return nil
 }
 
-func (r *replicas) owned(m *cluster.Metadata, dir string) bool {
+func owned(m *cluster.Metadata, dir string) bool {
 	raw, err := hex.DecodeString(dir)
 	if err != nil || len(raw) != len(model.TopicID{}) {
 		return false
