@@ -114,6 +114,7 @@ func conform(t *testing.T, open opener) {
 		"ownership":        conformOwnership,
 		"workers at once":  conformWorkers,
 		"reads and writes": conformReads,
+		"snapshots beside": conformSnapshotsBeside,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -828,4 +829,42 @@ func (w *window) readEntries() error {
 		return err
 	}
 	return entriesDiffer(got, run(w.first, w.last, 1))
+}
+
+// The snapshot worker saves snapshots of a node while its step worker saves entries;
+// the step worker removes those that are in one.
+func conformSnapshotsBeside(t *testing.T, s *subject) {
+	const last = 300
+	s.do(saveBootstrap{one, pb.Bootstrap{Join: true}}, saves(one, pb.State{Term: 1}, entry(1, 1)))
+	committed, taken := make(chan uint64, 1), make(chan uint64, 1)
+	go func() {
+		defer close(taken)
+		for index := range committed {
+			if err := takes(one, index, 1).on(s.db, nil); err != nil {
+				t.Errorf("snapshot at %d: %v", index, err)
+				return
+			}
+			taken <- index
+		}
+	}()
+	snapshot := func(index uint64) {
+		takes(one, index, 1).apply(s.m)
+		s.make(removeTo{one, max(index, 6) - 5})
+		s.make(compactTo{one, max(index, 6) - 5})
+	}
+	for i := uint64(2); i <= last; i++ {
+		s.make(saves(one, pb.State{Term: 1, Commit: i - 1}, entry(i, 1)))
+		select {
+		case index := <-taken:
+			snapshot(index)
+		case committed <- i - 1:
+		default:
+		}
+	}
+	close(committed)
+	for index := range taken {
+		snapshot(index)
+	}
+	s.check("both have ended")
+	s.reopen()
 }

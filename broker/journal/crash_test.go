@@ -67,8 +67,7 @@ func cutAmongWorkers(seed uint64) error {
 	if err := shared.start(); err != nil {
 		return err
 	}
-	synced := shared.fs.Points()
-	shared.fs.StopAt(20 + int(seed*37%200) + synced)
+	shared.fs.StopAt(5 + int(seed*37%200))
 	lives := make([]*life, 5)
 	errs := make([]error, len(lives))
 	var wg sync.WaitGroup

@@ -2,8 +2,10 @@ package journal_test
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"path/filepath"
@@ -286,10 +288,9 @@ func (sc *scene) judge(h harm) (verdict string, err error) {
 		return "", errors.Join(err, l.db.Close())
 	}
 	l.told = tell(rand.New(rand.NewPCG(uint64(h.at), 5)), found)
-	l.told.cast, l.told.removals = nil, false
-	for n := range found {
-		l.told.cast = append(l.told.cast, n)
-	}
+	l.told.cast, l.told.removals = slices.SortedFunc(maps.Keys(found), func(a, b raftio.NodeInfo) int {
+		return cmp.Or(cmp.Compare(a.ShardID, b.ShardID), cmp.Compare(a.ReplicaID, b.ReplicaID))
+	}), false
 	if len(found) > 0 {
 		if err := live(l.told, l.db, 6); err != nil {
 			return "", fmt.Errorf("it opened with %d named, but then: %w", len(lost), err)

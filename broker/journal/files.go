@@ -147,7 +147,12 @@ func (j *Journal) nextFile() (*file, error) {
 	case next := <-j.files.ready:
 		return next, nil
 	case <-j.dead:
-	case <-j.stop:
+	case <-j.prepared: // a Close waits for the file its last block or its seal goes to
+		select {
+		case next := <-j.files.ready:
+			return next, nil
+		default:
+		}
 	}
 	return nil, errStopping
 }

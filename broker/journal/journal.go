@@ -109,6 +109,7 @@ type Journal struct {
 	wake     chan struct{} // to the writer: the open batch has something
 	trimWake chan struct{}
 	stop     chan struct{} // closed by Close
+	prepared chan struct{} // closed when no other file will be prepared
 	dead     chan struct{} // closed once the device has failed
 	failOnce sync.Once
 	wg       sync.WaitGroup
@@ -131,7 +132,7 @@ func Open(o Options) (*Journal, error) {
 	j := &Journal{
 		o: o, log: o.Log, session: rand.Uint64(), seal: sealAfter,
 		nodes: map[name]*node{}, damaged: map[name]error{},
-		wake: make(chan struct{}, 1), trimWake: make(chan struct{}, 1), stop: make(chan struct{}), dead: make(chan struct{}),
+		wake: make(chan struct{}, 1), trimWake: make(chan struct{}, 1), stop: make(chan struct{}), prepared: make(chan struct{}), dead: make(chan struct{}),
 	}
 	j.space.L = &j.mu
 	if err := j.recover(); err != nil {

@@ -142,12 +142,17 @@ func (n *node) expect(es []pb.Entry) {
 	n.last = es[len(es)-1].Index
 }
 
-// install makes a snapshot from a peer the beginning of the log.
-func (n *node) install(index uint64) {
-	n.entries.cut(index + 1)
-	if n.entries.next() != index+1 {
-		n.entries.reset()
+// install drops what a snapshot from a peer replaces.
+func (e *entries) install(index uint64) {
+	e.cut(index + 1)
+	if e.next() != index+1 {
+		e.reset()
 	}
+}
+
+// install makes a snapshot from a peer the beginning of the log. Its entries go once
+// the snapshot is durable: until then the files they are in are needed.
+func (n *node) install(index uint64) {
 	n.last = index
 	if n.first > index+1 {
 		n.first = index + 1

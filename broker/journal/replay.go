@@ -29,8 +29,7 @@ func (r *recovery) replay(f *file, b *block, it *item) {
 	n.stateFile = uint32(f.seq)
 	rest, err := n.replayBlobs(b.share(it), it, f)
 	if it.flags&installed != 0 {
-		n.install(n.snapIndex)
-		n.first, n.last = it.first, it.last
+		n.entries.install(n.snapIndex)
 	}
 	n.entries.forget(it.first - min(it.first, 1))
 	if err != nil {

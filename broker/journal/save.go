@@ -14,7 +14,7 @@ type saved struct {
 	b       *batch
 	at      uint32 // of the first entry, in the block
 	entries []pb.Entry
-	kind    kind
+	part
 }
 
 // SaveRaftState implements raftio.ILogDB: it returns once entries, snapshots and
@@ -53,7 +53,7 @@ func (j *Journal) saveUpdate(u *pb.Update, all []saved) ([]saved, error) {
 	p := part{kind: kindUpdate}
 	if snapped && u.Snapshot.Index > n.snapIndex {
 		urgent = true
-		p.kind, p.flags = kindBase, installed
+		p = part{kind: kindBase, flags: installed, install: u.Snapshot.Index}
 		n.snapshot, n.snapIndex = pb.MustMarshal(&u.Snapshot), u.Snapshot.Index
 		n.install(u.Snapshot.Index)
 	}
@@ -65,8 +65,9 @@ func (j *Journal) saveUpdate(u *pb.Update, all []saved) ([]saved, error) {
 
 // part is what an item has besides its entries.
 type part struct {
-	kind  kind
-	flags uint8
+	kind    kind
+	flags   uint8
+	install uint64 // index of the snapshot that replaces the log; 0: none does
 }
 
 // appendParts appends n's next items. n.mu is held.
@@ -126,7 +127,7 @@ func (j *Journal) appendItem(n *node, p part, es []pb.Entry) (saved, error) {
 		it.flags |= based
 		it.base = uint16(n.baseTurn)
 	}
-	s := saved{n: n, b: b, at: uint32(len(b.buf)), entries: es, kind: p.kind}
+	s := saved{n: n, b: b, at: uint32(len(b.buf)), entries: es, part: p}
 	for i := range es {
 		b.buf = appendEntry(b.buf, &es[i], b.mix)
 	}
@@ -161,6 +162,9 @@ func (n *node) blobs(k kind) []blob {
 
 // land waits until all items are durable and tells their nodes where they are.
 func (j *Journal) land(all []saved) error {
+	if len(all) > 0 {
+		j.wakeWriter()
+	}
 	var failed error
 	for i := range all {
 		s := &all[i]
@@ -184,6 +188,9 @@ func (s *saved) land() {
 	n.stateFile = max(n.stateFile, s.b.file)
 	if s.kind == kindBase || s.kind == kindKeep {
 		n.baseFile = max(n.baseFile, s.b.file)
+	}
+	if s.install > 0 {
+		n.entries.install(s.install)
 	}
 	pos := s.b.pos + s.at
 	for i := range s.entries {
@@ -249,18 +256,21 @@ func (j *Journal) SaveSnapshots(updates []pb.Update) error {
 
 // ImportSnapshot implements raftio.ILogDB: the snapshot becomes all there is.
 func (j *Journal) ImportSnapshot(ss pb.Snapshot, replica uint64) error {
-	err := j.saveBase(j.makeNode(ss.ShardID, replica), kindKeep, func(n *node) bool {
+	n := j.makeNode(ss.ShardID, replica)
+	err := j.saveBase(n, kindKeep, func(n *node) bool {
 		n.bootstrap = pb.MustMarshal(&pb.Bootstrap{Join: true, Type: ss.Type})
 		n.snapshot, n.snapIndex = pb.MustMarshal(&ss), ss.Index
 		n.state = pb.State{Term: ss.Term, Commit: ss.Index}
 		n.first, n.last, n.damage = ss.Index+1, ss.Index, nil
-		n.entries.reset()
 		return true
 	})
 	if err != nil {
 		return err
 	}
-	j.forgive(name{ss.ShardID, replica}) // without n.mu: whoever lists nodes takes it second
+	n.mu.Lock()
+	n.entries.reset() // now that what replaces them is durable
+	n.mu.Unlock()
+	j.forgive(n.name) // without n.mu: whoever lists nodes takes it second
 	return nil
 }
 

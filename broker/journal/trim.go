@@ -26,7 +26,8 @@ func (j *Journal) wakeTrimmer() {
 
 // prepare is the goroutine that has the next file ready.
 func (j *Journal) prepare() {
-	for {
+	defer close(j.prepared)
+	for !j.stopping() || len(j.files.ready) == 0 {
 		f, err := j.files.prepareNext()
 		switch {
 		case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT):
@@ -42,6 +43,11 @@ func (j *Journal) prepare() {
 		}
 		select {
 		case j.files.ready <- f:
+			continue
+		default:
+		}
+		select {
+		case j.files.ready <- f:
 		case <-j.stop:
 			if err := f.close(); err != nil {
 				j.log.Warn("journal file not closed", "file", f.name, "err", err)
@@ -50,6 +56,16 @@ func (j *Journal) prepare() {
 		case <-j.dead:
 			return
 		}
+	}
+}
+
+// stopping tells whether Close was called.
+func (j *Journal) stopping() bool {
+	select {
+	case <-j.stop:
+		return true
+	default:
+		return false
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/lni/dragonboat/v4/raftio"
 	pb "github.com/lni/dragonboat/v4/raftpb"
+	"golang.org/x/sys/unix"
 
 	"github.com/millrace-io/millrace/broker/disk"
 	"github.com/millrace-io/millrace/broker/journal"
@@ -205,10 +206,10 @@ func TestAPauseIsSealed(t *testing.T) {
 // wait with an error, and the next start misses nothing that was acknowledged.
 func TestCloseWhileTheDiskIsFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		fs := &gated{FS: disk.NewMemory()}
+		fs := disk.NewFaulty(disk.NewMemory())
 		db := opened(t, openJournal, fs, small)
 		synctest.Wait()
-		fs.creates.close()
+		fs.Inject(disk.Fault{Op: disk.OpCreate, Err: unix.ENOSPC})
 		m := model{}
 		failed := make(chan error, 1)
 		go func() {
@@ -224,21 +225,132 @@ func TestCloseWhileTheDiskIsFull(t *testing.T) {
 			}
 		}()
 		synctest.Wait()
-		ended := make(chan error, 1)
-		go func() { ended <- db.Close() }()
-		synctest.Wait()
+		closed(t, db)
 		if err := <-failed; !errors.Is(err, journal.ErrClosed) {
 			t.Errorf("the save that waited: %v, want ErrClosed", err)
 		}
-		fs.creates.open()
-		if err := <-ended; err != nil {
-			t.Errorf("close: %v", err)
-		}
+		fs.Heal()
 		m.reopened()
 		db = opened(t, openJournal, fs, small)
 		defer closed(t, db)
 		if err := m.differs(db); err != nil {
 			t.Error(err)
 		}
+	})
+}
+
+// A Close seals the last block also when it ends its file, and the next file is not
+// prepared yet: the Close waits for it.
+func TestCloseSeals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := &gated{FS: disk.NewMemory()}
+		db := opened(t, openJournal, fs, small)
+		synctest.Wait()
+		fs.creates.close() // two files are there
+		for i := range uint64(2 * 15) {
+			if err := saves(one, pb.State{Term: 1}, entry(i+1, 1)).on(db, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- db.Close() }()
+		synctest.Wait()
+		fs.creates.open()
+		if err := <-ended; err != nil {
+			t.Errorf("close: %v", err)
+		}
+		if got := stats(db).Seals; got != 1 {
+			t.Errorf("%d seals, want 1", got)
+		}
+	})
+}
+
+// A disk that is full fails nothing: what has no file to go to waits until there is
+// space, and is then acknowledged.
+func TestFullDiskIsWaitedFor(t *testing.T) {
+	for _, errno := range []error{unix.ENOSPC, unix.EDQUOT} {
+		synctest.Test(t, func(t *testing.T) {
+			fs := disk.NewFaulty(disk.NewMemory())
+			db := opened(t, openJournal, fs, small)
+			defer closed(t, db)
+			synctest.Wait()
+			fs.Inject(disk.Fault{Op: disk.OpCreate, Err: errno})
+			m := model{}
+			var done atomic.Int32
+			const calls = 60
+			go func() {
+				for i := uint64(1); i <= calls; i++ {
+					e := entry(i, 1)
+					e.Cmd = append(e.Cmd, make([]byte, 9000)...)
+					c := saves(one, pb.State{Term: 1, Commit: i - 1}, e)
+					if err := c.on(db, nil); err != nil {
+						t.Error(err)
+						return
+					}
+					c.apply(m)
+					done.Add(1)
+				}
+			}()
+			<-time.After(time.Minute)
+			if n := done.Load(); n == 0 || n == calls {
+				t.Errorf("%d of %d calls were done on a full disk", n, calls)
+			}
+			fs.Heal()
+			<-time.After(time.Minute)
+			if n := done.Load(); n != calls {
+				t.Errorf("%d calls were done when there was space, want %d", n, calls)
+			}
+			if err := m.differs(db); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A snapshot from the leader makes a log needless, but not before it is durable: until
+// then no file of that log is used again.
+func TestInstallFreesNothingEarly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := disk.NewCrashing()
+		slow := &gated{FS: fs}
+		db := opened(t, openJournal, slow, small)
+		defer closed(t, db)
+		m := model{}
+		do := func(c call) {
+			t.Helper()
+			if err := c.on(db, nil); err != nil {
+				t.Fatalf("%v: %v", c, err)
+			}
+			c.apply(m)
+		}
+		do(saveBootstrap{one, pb.Bootstrap{Join: true}})
+		do(saves(one, pb.State{Term: 1}, run(1, 20, 1)...))
+		for i := uint64(1); i < 10; i++ { // away from the first file, which holds the entries
+			e := entry(i, 1)
+			e.Cmd = append(e.Cmd, make([]byte, 9000)...)
+			do(saves(busy, pb.State{Term: 1, Commit: i - 1}, e))
+		}
+		do(takes(busy, 8, 1))
+		do(removeTo{busy, 8})
+		do(saveBootstrap{one, pb.Bootstrap{Addresses: map[uint64]string{1: "a:1"}}})
+		do(saves(one, pb.State{Term: 2, Commit: 5}))
+		synctest.Wait()
+		slow.writes.close()
+		install := installs(one, 30, 3)
+		go func() {
+			if err := install.on(db, nil); err != nil {
+				t.Error(err)
+			}
+		}()
+		synctest.Wait()
+		do(compactTo{busy, 8}) // wakes who frees files
+		synctest.Wait()
+		m.reopened()
+		after := opened(t, openJournal, fs.Crash(0), small)
+		if err := m.differs(after); err != nil {
+			t.Errorf("power cut before the snapshot was durable: %v", err)
+		}
+		closed(t, after)
+		slow.writes.open()
 	})
 }

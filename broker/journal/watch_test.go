@@ -7,7 +7,7 @@ import (
 	"github.com/millrace-io/millrace/broker/disk"
 )
 
-// watching passes everything on and counts the operations, those that fail as well.
+// watching counts every operation, also one that fails, then passes it on.
 type watching struct {
 	disk.FS
 	mu   sync.Mutex
@@ -28,8 +28,7 @@ func (w *watching) counts() map[disk.Op]int {
 	return maps.Clone(w.seen)
 }
 
-func (w *watching) file(op disk.Op, f disk.File, err error) (disk.File, error) {
-	w.count(op)
+func (w *watching) file(f disk.File, err error) (disk.File, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -37,23 +36,23 @@ func (w *watching) file(op disk.Op, f disk.File, err error) (disk.File, error) {
 }
 
 func (w *watching) Open(name string) (disk.File, error) {
-	f, err := w.FS.Open(name)
-	return w.file(disk.OpOpen, f, err)
+	w.count(disk.OpOpen)
+	return w.file(w.FS.Open(name))
 }
 
 func (w *watching) OpenAppend(name string) (disk.File, error) {
-	f, err := w.FS.OpenAppend(name)
-	return w.file(disk.OpOpen, f, err)
+	w.count(disk.OpOpen)
+	return w.file(w.FS.OpenAppend(name))
 }
 
 func (w *watching) OpenDirect(name string, synced bool) (disk.File, error) {
-	f, err := w.FS.OpenDirect(name, synced)
-	return w.file(disk.OpOpen, f, err)
+	w.count(disk.OpOpen)
+	return w.file(w.FS.OpenDirect(name, synced))
 }
 
 func (w *watching) Create(name string) (disk.File, error) {
-	f, err := w.FS.Create(name)
-	return w.file(disk.OpCreate, f, err)
+	w.count(disk.OpCreate)
+	return w.file(w.FS.Create(name))
 }
 
 func (w *watching) Rename(from, to string) error {

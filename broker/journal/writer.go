@@ -76,6 +76,7 @@ func (j *Journal) reserve(n int) (*batch, error) {
 	}
 	j.mu.Lock()
 	for j.err == nil && len(j.open.items) > 0 && len(j.open.buf)+n+len(j.open.items)*itemSize > batchMax(j.o.FileBytes) {
+		j.wakeWriter()
 		j.space.Wait()
 	}
 	if j.err != nil {
@@ -99,9 +100,11 @@ func bodyMax(fileBytes int64) int { return int(fileBytes) - 4*page - batchMax(fi
 // takes.
 func EntryBytesMax(fileBytes int64) int { return bodyMax(fileBytes) - entrySize }
 
-// release ends what reserve began.
-func (j *Journal) release() {
-	j.mu.Unlock()
+// release ends what reserve began. The writer is woken once all of a call is there
+// (see land): the first items alone would cost a sync of their own.
+func (j *Journal) release() { j.mu.Unlock() }
+
+func (j *Journal) wakeWriter() {
 	select {
 	case j.wake <- struct{}{}:
 	default:
