@@ -35,7 +35,7 @@ func crashEverywhere(t *testing.T, seed uint64, compact bool) {
 			err = w.p.Close()
 		}
 		if err == nil && !w.fs.Stopped() {
-			if point < 50 {
+			if point < 40 {
 				t.Fatalf("the story has only %d points", point)
 			}
 			return // the story is over before the point
