@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what `make build` and `make test` need and the machine lacks: the
-# WebAssembly C toolchain for the JavaScript engine, from Debian's packages.
+# WebAssembly C toolchain for the JavaScript engine, strace and kcat for the tests,
+# from Debian's packages.
 # Toolchains of Go, Rust (cargo) and a C compiler are expected to be there.
 set -eu
 missing=()
@@ -15,6 +16,7 @@ need wasm-ld-19 lld-19
 need /usr/include/wasm32-wasi wasi-libc
 need /usr/lib/llvm-19/lib/clang/19/lib/wasi libclang-rt-19-dev-wasm32
 need strace strace
+need kcat kcat
 if ((${#missing[@]} == 0)); then exit 0; fi
 echo "setup: installing ${missing[*]}"
 as_root=()
