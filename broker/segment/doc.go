@@ -24,7 +24,7 @@
 // Files are written and read past the page cache where the file system has direct
 // I/O, through it where it has not, by the same code. Append copies to memory and
 // nothing else: aligned chunks of at most 1 MiB, of which a View holds what it may
-// read. A View's Flush writes what is not written yet, in whole pages, and syncs; the
+// read. A View's Flush writes what is not written yet, in whole pages and synced steps; the
 // page that is not full is padded with zeroes and written again by the next Flush.
 // What is written stays in memory until Shrink. So a segment is read from two
 // places, memory from some position on and the file before it, and by everyone in
