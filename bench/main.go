@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"golang.org/x/sys/unix"
 
 	"github.com/millrace-io/millrace/bench/load"
 )
@@ -123,6 +124,7 @@ func measureSides(ctx context.Context, o options, t *table) error {
 	}
 	for run := range o.runs {
 		for _, s := range sides {
+			unix.Sync() // what the side before has left in the page cache is not this one's to wait for
 			if err := measure(ctx, o, s, t, run); err != nil {
 				return fmt.Errorf("%s, run %d: %w", s.name, run+1, err)
 			}
