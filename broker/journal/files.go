@@ -84,6 +84,7 @@ type files struct {
 	direct  atomic.Bool
 	ready   chan *file
 	current *file
+	breathe func() // between two steps of a new file; nil while nobody waits
 
 	mu       sync.Mutex
 	list     []*file // ascending, the current one last
@@ -142,6 +143,8 @@ func (j *Journal) nextFile() (*file, error) {
 		return next, nil
 	default:
 		j.waits.Add(1)
+		j.starved.Store(true)
+		defer j.starved.Store(false)
 	}
 	select {
 	case next := <-j.files.ready:
@@ -235,7 +238,8 @@ func (f *files) prepareAs(seq uint64, s spare) (*file, error) {
 	return &file{seq: seq, name: to, mix: mix(f.session, seq), size: f.size, end: page, direct: f.direct.Load(), dev: dev}, nil
 }
 
-// zero makes a file full of zeroes.
+// zero makes a file full of zeroes. While others use the device it does so in synced
+// steps, with a breath between two: what is not synced is paid for by their next sync.
 func (f *files) zero(path string) error {
 	c, err := f.fs.Create(path)
 	if err != nil {
@@ -243,7 +247,7 @@ func (f *files) zero(path string) error {
 	}
 	zeroes := disk.Aligned(int(min(zeroBytes, f.size)))
 	to := c
-	d, err := f.fs.OpenDirect(path, false)
+	d, err := f.fs.OpenDirect(path, f.breathe != nil)
 	switch {
 	case err == nil:
 		to = d
@@ -252,6 +256,9 @@ func (f *files) zero(path string) error {
 	}
 	for at := int64(0); at < f.size && err == nil || at == 0; at += int64(len(zeroes)) {
 		_, err = to.WriteAt(zeroes[:min(int64(len(zeroes)), f.size-at)], at)
+		if f.breathe != nil {
+			f.breathe()
+		}
 	}
 	err = errors.Join(err, c.Sync(), c.Close())
 	if d != nil {

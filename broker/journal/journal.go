@@ -115,6 +115,8 @@ type Journal struct {
 	wg       sync.WaitGroup
 	before   []name // of the last block that recovery has found
 
+	starved atomic.Bool // the writer waits for the next file
+
 	syncs, seals, bytes, waits, moved atomic.Uint64
 }
 
@@ -138,6 +140,7 @@ func Open(o Options) (*Journal, error) {
 	if err := j.recover(); err != nil {
 		return nil, fmt.Errorf("open journal in %s: %w", o.Dir, err)
 	}
+	j.files.breathe = j.breathe
 	j.wg.Go(j.write)
 	j.wg.Go(j.prepare)
 	j.wg.Go(j.trim)

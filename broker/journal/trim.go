@@ -15,6 +15,9 @@ const (
 	keepBytesMax = 32 << 10
 	// prepareRetry is how long a full disk is left alone.
 	prepareRetry = time.Second
+	// zeroBreath is how long the making of a file leaves the device to others between
+	// two steps: a file of 64 MiB takes half a second.
+	zeroBreath = time.Millisecond
 )
 
 func (j *Journal) wakeTrimmer() {
@@ -66,6 +69,13 @@ func (j *Journal) stopping() bool {
 		return true
 	default:
 		return false
+	}
+}
+
+// breathe is called between two steps of making a file.
+func (j *Journal) breathe() {
+	if !j.starved.Load() {
+		j.pause(zeroBreath)
 	}
 }
 
