@@ -106,14 +106,14 @@ type Journal struct {
 	spare []byte // the other buffer
 	err   error  // of the device, or ErrClosed
 
-	wake     chan struct{} // to the writer: the open batch has something
-	trimWake chan struct{}
-	stop     chan struct{} // closed by Close
-	prepared chan struct{} // closed when no other file will be prepared
-	dead     chan struct{} // closed once the device has failed
-	failOnce sync.Once
-	wg       sync.WaitGroup
-	before   []name // of the last block that recovery has found
+	wake                chan struct{} // to the writer: the open batch has something
+	trimWake            chan struct{}
+	stop                chan struct{} // closed by Close
+	prepared            chan struct{} // closed when no other file will be prepared
+	dead                chan struct{} // closed once the device has failed
+	failOnce, closeOnce sync.Once
+	wg                  sync.WaitGroup
+	before              []name // of the last block that recovery has found
 
 	starved atomic.Bool // the writer waits for the next file
 
@@ -167,8 +167,13 @@ func (j *Journal) noteDamage() error {
 	return j.land(all)
 }
 
-// Close writes what is under way, and a seal.
-func (j *Journal) Close() error {
+// Close writes what is under way, and a seal. A second call does nothing.
+func (j *Journal) Close() (err error) {
+	j.closeOnce.Do(func() { err = j.end() })
+	return err
+}
+
+func (j *Journal) end() error {
 	j.mu.Lock()
 	if j.err == nil {
 		j.err = ErrClosed

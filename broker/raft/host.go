@@ -123,10 +123,7 @@ func Open(o Options) (*Host, error) {
 		},
 	})
 	if err != nil {
-		h.changes.close()
-		if h.journal != nil {
-			err = errors.Join(err, h.journal.Close())
-		}
+		h.changes.close() // the library has closed the journal
 		if strings.Contains(err.Error(), otherLog) {
 			err = ErrOtherLog
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"testing"
 	"time"
@@ -155,4 +156,26 @@ func TestMachineBehind(t *testing.T) {
 	if err := h.StartPartition(shard, []model.NodeID{0}, &counting{durable: m.durable, index: m.durable}); err != nil {
 		t.Errorf("one that stands where it was: %v", err)
 	}
+}
+
+// A start that fails behind the journal's, for a port that is taken, is an error and
+// leaves the journal as it was.
+func TestOpenFails(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	at := taken.Addr().String()
+	o := Options{
+		Dir: dir, Listen: at, Advertise: at, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		JournalFileBytes: 4 << 20, JournalBytesMax: 16 << 20, Fatal: func(err error) { t.Error(err) },
+	}
+	if h, err := Open(o); err == nil {
+		h.Close()
+		t.Fatal("opened on a port that is taken")
+	}
+	openHost(t, dir).Close()
 }
