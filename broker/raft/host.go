@@ -94,6 +94,9 @@ type Host struct {
 	deliver func(pb.Message)
 	closing chan struct{}
 	once    sync.Once
+	// openMu is held to deliver, and to close.
+	openMu sync.RWMutex
+	closed bool
 	// commandMax is the largest command that is taken, in bytes.
 	commandMax int
 }
@@ -309,6 +312,9 @@ func (h *Host) Remove(shard model.ShardID) error {
 // Close stops every replica and closes the log.
 func (h *Host) Close() {
 	h.once.Do(func() { close(h.closing) })
+	h.openMu.Lock()
+	h.closed = true
+	h.openMu.Unlock()
 	h.nodes.Close()
 	h.changes.close()
 }

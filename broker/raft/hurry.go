@@ -50,9 +50,23 @@ func (h *Host) hurry(shard model.ShardID) {
 		if _, ok := h.Leader(shard); ok {
 			return
 		}
-		id := replicaID(h.node)
-		h.deliver(pb.Message{Type: pb.TimeoutNow, From: id, To: id, ShardID: uint64(shard)})
+		if !h.timeOut(shard) {
+			return
+		}
 		t.Reset(pause)
 		pause *= 2
 	}
+}
+
+// timeOut hands the message over, unless the host is closed: the library does not
+// stand it then.
+func (h *Host) timeOut(shard model.ShardID) bool {
+	h.openMu.RLock()
+	defer h.openMu.RUnlock()
+	if h.closed {
+		return false
+	}
+	id := replicaID(h.node)
+	h.deliver(pb.Message{Type: pb.TimeoutNow, From: id, To: id, ShardID: uint64(shard)})
+	return true
 }

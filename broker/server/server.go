@@ -222,7 +222,7 @@ func (s *Server) startStorage(context.Context, identity) error {
 	if a := s.n.AdvertiseRPC; a != (config.Address{}) {
 		advertise = a.String()
 	}
-	raft.UseLogger(s.log)
+	raft.UseLogger(s.log, s.die)
 	secured, err := s.peerTLS()
 	if err != nil {
 		return err
