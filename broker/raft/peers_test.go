@@ -69,8 +69,8 @@ func (p *peers) agreed(t *testing.T) {
 	t.Helper()
 	for n, h := range p.hosts {
 		err := h.Barrier(t.Context(), shard)
-		for deadline := time.Now().Add(peersPatience); errors.Is(err, ErrDropped) && time.Now().Before(deadline); {
-			<-time.After(tickMilliseconds * time.Millisecond / 4) // it has not heard of the leader yet
+		for deadline := time.Now().Add(peersPatience); (errors.Is(err, ErrDropped) || errors.Is(err, ErrClosed)) && time.Now().Before(deadline); {
+			<-time.After(tickMilliseconds * time.Millisecond / 4) // it has not started, or not heard of the leader, yet
 			err = h.Barrier(t.Context(), shard)
 		}
 		if err != nil {
