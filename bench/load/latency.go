@@ -130,10 +130,12 @@ func AckLatency(ctx context.Context, brokers, topic string, partitions int32, ra
 	var firstErr atomic.Pointer[error]
 	var wg sync.WaitGroup
 	wg.Add(n)
+	pace := newPacer()
+	defer pace.close()
 	begin := time.Now().Add(50 * time.Millisecond)
 	for i := range n {
 		due := begin.Add(time.Duration(float64(i) / float64(rate) * float64(time.Second)))
-		sleepUntil(due)
+		pace.until(due)
 		r := &kgo.Record{Topic: topic, Partition: int32(i) % partitions, Value: value(i, due)}
 		sent[i] = time.Since(due)
 		cl.Produce(ctx, r, func(_ *kgo.Record, err error) {
@@ -172,22 +174,6 @@ func Serial(ctx context.Context, brokers, topic string, size int, took time.Dura
 		lat = append(lat, time.Since(sent))
 	}
 	return quantiles(lat), nil
-}
-
-// sleepUntil sleeps while it is far away and yields when near: timers are late
-// by more than what is measured.
-func sleepUntil(t time.Time) {
-	for {
-		d := time.Until(t)
-		switch {
-		case d <= 0:
-			return
-		case d > 200*time.Microsecond:
-			time.Sleep(d - 100*time.Microsecond)
-		default:
-			time.Sleep(20 * time.Microsecond)
-		}
-	}
 }
 
 // EndToEnd produces at rate into in and measures until the record is consumed
