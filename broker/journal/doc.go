@@ -72,7 +72,8 @@
 //   - A failed write or sync is told to Options.Fatal, once, before anybody else
 //     learns of it; nothing is acknowledged afterwards, nothing is tried again.
 //
-// Ownership: the writer goroutine owns the device and the current file. mu guards
+// Ownership: device guards the device and the current file: a caller that finds it free
+// writes itself, else the writer goroutine does, with all there is by then. mu guards
 // the open batch; a node's mu guards that replica, and is taken before mu. The
 // trimmer owns the list of old files.
 //

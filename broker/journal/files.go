@@ -37,10 +37,10 @@ type file struct {
 	name string
 	mix  uint32 // what binds checksums to it
 	size int64
-	end  int64 // of its blocks; of the current one owned by the writer
+	end  int64 // of its blocks; of the current one guarded by device
 
 	direct bool
-	dev    disk.File // the writer's; nil once the file is full
+	dev    disk.File // guarded by device; nil once the file is full
 
 	mu     sync.Mutex // guards reader and raw
 	reader disk.File
@@ -160,7 +160,7 @@ func (j *Journal) nextFile() (*file, error) {
 	return nil, errStopping
 }
 
-// full lets go of the writer's handle.
+// full lets go of the handle that is written by.
 func (f *file) full() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -64,7 +64,7 @@ type Options struct {
 	// not wait.
 	Pinned func(raftio.NodeInfo)
 	// Synced, if set, is told of every write: its bytes, and how long it took. It is
-	// called by the writer and must be quick.
+	// called with the device held and must be quick.
 	Synced func(bytes int, took time.Duration)
 }
 
@@ -100,22 +100,26 @@ type Journal struct {
 	nodes   map[name]*node
 	damaged map[name]error
 
-	mu    sync.Mutex
-	space sync.Cond // the open batch was taken
+	device chan struct{} // a lock, held to write, of the three below and the current file
+	before []name        // of the last block
+	sealed bool          // nothing was written since the last seal
+	idle   *time.Timer
+
+	mu    sync.Mutex // taken inside device
+	space sync.Cond  // the open batch was taken
 	open  *batch
 	spare []byte // the other buffer
 	err   error  // of the device, or ErrClosed
 
-	wake                chan struct{} // to the writer: the open batch has something
+	wake                chan struct{} // to the writer: the open batch has something, and somebody else was writing
 	trimWake            chan struct{}
 	stop                chan struct{} // closed by Close
 	prepared            chan struct{} // closed when no other file will be prepared
 	dead                chan struct{} // closed once the device has failed
 	failOnce, closeOnce sync.Once
 	wg                  sync.WaitGroup
-	before              []name // of the last block that recovery has found
 
-	starved atomic.Bool // the writer waits for the next file
+	starved atomic.Bool // a write waits for the next file
 
 	syncs, seals, bytes, waits, moved atomic.Uint64
 }
@@ -134,13 +138,15 @@ func Open(o Options) (*Journal, error) {
 	j := &Journal{
 		o: o, log: o.Log, session: rand.Uint64(), seal: sealAfter,
 		nodes: map[name]*node{}, damaged: map[name]error{},
-		wake: make(chan struct{}, 1), trimWake: make(chan struct{}, 1), stop: make(chan struct{}), prepared: make(chan struct{}), dead: make(chan struct{}),
+		device: make(chan struct{}, 1), wake: make(chan struct{}, 1), trimWake: make(chan struct{}, 1), stop: make(chan struct{}), prepared: make(chan struct{}), dead: make(chan struct{}),
 	}
 	j.space.L = &j.mu
 	if err := j.recover(); err != nil {
 		return nil, fmt.Errorf("open journal in %s: %w", o.Dir, err)
 	}
 	j.files.breathe = j.breathe
+	j.sealed = len(j.before) == 0 // what recovery has kept gets a successor too
+	j.idle = time.NewTimer(j.seal)
 	j.wg.Go(j.write)
 	j.wg.Go(j.prepare)
 	j.wg.Go(j.trim)

@@ -163,7 +163,7 @@ func (n *node) blobs(k kind) []blob {
 // land waits until all items are durable and tells their nodes where they are.
 func (j *Journal) land(all []saved) error {
 	if len(all) > 0 {
-		j.wakeWriter()
+		j.commit()
 	}
 	var failed error
 	for i := range all {

@@ -14,7 +14,7 @@ import (
 const bufferKeep = 2 * blockBytesMax
 
 // batch is what becomes one block. It is filled under the journal's mu, then owned
-// by the writer; file, pos and err are set before done is closed.
+// by whoever holds device; file, pos and err are set before done is closed.
 type batch struct {
 	seq   uint64
 	mix   uint32 // of the file that the block is expected to go to
@@ -27,7 +27,7 @@ type batch struct {
 	err  error
 }
 
-// newBatch is called by the writer, or before it runs.
+// newBatch is called with device held, or before anybody else runs.
 func (j *Journal) newBatch(seq uint64, buf []byte) *batch {
 	if buf == nil {
 		buf = disk.Aligned(64 << 10)
@@ -111,36 +111,45 @@ func (j *Journal) wakeWriter() {
 	}
 }
 
-// write is the goroutine that owns the device.
+// write is the goroutine that writes what waits while somebody else writes, and seals.
 func (j *Journal) write() {
-	idle := time.NewTimer(j.seal)
-	defer idle.Stop()
-	names := j.before
-	sealed := len(names) == 0 // what recovery has kept gets a successor too
+	defer j.idle.Stop()
 	for {
-		stopping := false
 		select {
 		case <-j.wake:
-		case <-idle.C:
-			if !sealed {
-				names = j.writeSeal(names)
-				sealed = true
-			}
-			continue
+			j.device <- struct{}{}
+			j.writeOpen()
+			<-j.device
+		case <-j.idle.C:
+			j.device <- struct{}{}
+			j.writeSeal()
+			<-j.device
 		case <-j.stop:
-			stopping = true
-		}
-		if b := j.take(); b != nil {
-			names = j.writeBatch(b, names)
-			sealed = false
-			idle.Reset(j.seal)
-		}
-		if stopping {
-			if !sealed {
-				j.writeSeal(names)
-			}
+			j.device <- struct{}{}
+			j.writeOpen()
+			j.writeSeal()
+			<-j.device
 			return
 		}
+	}
+}
+
+// commit has the open batch written: by the caller itself when the device is free,
+// which saves waking two threads, else by the writer with whatever else there is by then.
+func (j *Journal) commit() {
+	select {
+	case j.device <- struct{}{}:
+		j.writeOpen()
+		<-j.device
+	default:
+		j.wakeWriter()
+	}
+}
+
+// writeOpen writes the open batch, if it has anything. device is held.
+func (j *Journal) writeOpen() {
+	if b := j.take(); b != nil {
+		j.writeBatch(b)
 	}
 }
 
@@ -159,13 +168,14 @@ func (j *Journal) take() *batch {
 }
 
 // writeBatch writes b as a block and lets go of those who wait for it.
-func (j *Journal) writeBatch(b *batch, before []name) []name {
-	names := before
-	if b.err = j.writeBlock(b, before, 0); b.err == nil {
-		names = names[:0]
+func (j *Journal) writeBatch(b *batch) {
+	if b.err = j.writeBlock(b, j.before, 0); b.err == nil {
+		j.before = j.before[:0]
 		for i := range b.items {
-			names = append(names, b.items[i].name)
+			j.before = append(j.before, b.items[i].name)
 		}
+		j.sealed = false
+		j.idle.Reset(j.seal)
 	}
 	j.mu.Lock()
 	if cap(b.buf) <= bufferKeep {
@@ -175,28 +185,30 @@ func (j *Journal) writeBatch(b *batch, before []name) []name {
 	b.buf = nil
 	j.syncs.Add(1)
 	close(b.done)
-	return names
 }
 
-// writeSeal writes a block without items, if the device still works.
-func (j *Journal) writeSeal(before []name) []name {
+// writeSeal writes a block without items behind one with some, if the device still works.
+func (j *Journal) writeSeal() {
+	if j.sealed {
+		return
+	}
 	j.mu.Lock()
 	b := j.open
 	if len(b.items) > 0 {
 		j.mu.Unlock() // the batch is a successor as good
-		return before
+		return
 	}
 	j.open = j.newBatch(b.seq+1, j.spare)
 	j.spare = nil
 	j.mu.Unlock()
-	if err := j.writeBlock(b, before, flagSeal); err != nil {
-		return before // Fatal was told
+	if err := j.writeBlock(b, j.before, flagSeal); err != nil {
+		return // Fatal was told
 	}
+	j.before, j.sealed = j.before[:0], true
 	j.mu.Lock()
 	j.spare = b.buf
 	j.mu.Unlock()
 	j.seals.Add(1)
-	return before[:0]
 }
 
 // writeBlock puts a batch behind the last one, in the next file if need be, and
