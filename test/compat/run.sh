@@ -34,6 +34,7 @@ stop() {
 trap stop EXIT
 
 start() {
+  : >"$work/ready" # the broker may not have opened it when it is first read
   "$millrace" start --mode dev --data-dir "$work/data" --kafka-addr 127.0.0.1:0 --admin-addr 127.0.0.1:0 \
     --rpc-addr 127.0.0.1:0 --proxy-addr off --registry-addr off --sidecar off >"$work/ready" 2>"$cache/broker.log" &
   broker=$!
