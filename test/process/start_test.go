@@ -36,14 +36,14 @@ func TestTermUnderLoad(t *testing.T) {
 	done := make(chan struct{})
 	go func() { defer close(done); w.run(writing, producer, "term") }()
 	for i := range stopRounds {
-		w.awaitProgress(ctx, t, fmt.Sprintf("round %d", i))
+		w.awaitProgress(t, fmt.Sprintf("round %d", i))
 		began := time.Now()
 		n.Stop()
 		stopped := time.Now()
 		n.Restart()
 		t.Logf("stopped in %v, ready again in %v", stopped.Sub(began).Round(time.Millisecond), time.Since(stopped).Round(time.Millisecond))
 	}
-	w.awaitProgress(ctx, t, "after the last restart")
+	w.awaitProgress(t, "after the last restart")
 	stop()
 	<-done
 	w.check(t, n.Client(), "term")
