@@ -28,6 +28,8 @@ const readyLimit = 60 * time.Second
 type Options struct {
 	// Dir is the data directory; empty: the test's own.
 	Dir string
+	// Keep is a directory for data and log that outlive the test; empty: the test's.
+	Keep string
 	// Home is the directory that the broker is started in; empty: the test's.
 	Home string
 	// Args are added to `millrace start`.
@@ -71,10 +73,16 @@ func Bin(t testing.TB, name string) string {
 // Start starts a broker and waits for its ready line.
 func Start(t testing.TB, o Options) *Node {
 	t.Helper()
+	logs := o.Keep
+	if logs == "" {
+		logs = t.TempDir()
+	} else if o.Dir == "" {
+		o.Dir = filepath.Join(o.Keep, "data")
+	}
 	if o.Dir == "" {
 		o.Dir = t.TempDir()
 	}
-	n := &Node{T: t, O: o, LogPath: filepath.Join(t.TempDir(), "broker.log")}
+	n := &Node{T: t, O: o, LogPath: filepath.Join(logs, "broker.log")}
 	t.Cleanup(n.Kill)
 	n.Restart()
 	return n

@@ -1,6 +1,8 @@
 package transform
 
 import (
+	"fmt"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -28,25 +30,30 @@ func (w *World) strike(f Fault) error {
 	case KillSidecar:
 		killed, err := w.Node.SignalSidecar(syscall.SIGKILL)
 		if killed {
-			w.sidecars.Add(1)
+			w.struck[f].Add(1)
 		}
 		return err
 	case KillBroker:
+		w.struck[f].Add(1)
 		w.Node.KillAlone()
 		return w.Node.TryRestart()
 	case KillBoth:
+		w.struck[f].Add(1)
 		w.Node.Kill()
 		return w.Node.TryRestart()
 	}
 	return nil
 }
 
-// Round does something to one script while a fault strikes, all drawn.
-func (w *World) Round() {
+// Faults are all there are.
+func Faults() []Fault { return []Fault{Nothing, KillBroker, KillSidecar, KillBoth} }
+
+// Round does something to one script while one of the faults strikes, all drawn.
+func (w *World) Round(of ...Fault) {
 	w.T.Helper()
 	s := w.scripts[w.rand.IntN(len(w.scripts))]
 	name, act := w.action(s)
-	w.during(Fault(w.rand.IntN(int(faults))), s, name, act)
+	w.during(of[w.rand.IntN(len(of))], s, name, act)
 }
 
 // during acts on a script while f strikes, some time after the act began.
@@ -98,6 +105,12 @@ func (w *World) back(s *script) int64 {
 	return 0
 }
 
-// SidecarsKilled tells how many sidecars were there to be killed alone: a loop
-// that found none has not tried it.
-func (w *World) SidecarsKilled() int { return int(w.sidecars.Load()) }
+// Struck tells how often each fault struck. A sidecar that was not there to be
+// killed is not counted: a loop that found none has not tried it.
+func (w *World) Struck() string {
+	var b strings.Builder
+	for _, f := range []Fault{KillBroker, KillSidecar, KillBoth} {
+		fmt.Fprintf(&b, "%s %d times; ", f, w.struck[f].Load())
+	}
+	return b.String()
+}

@@ -30,9 +30,9 @@ func TestKillUnderLoad(t *testing.T) {
 	w.plan("sort", KillBoth, "add a partition", w.grow)
 	w.plan("tidy", KillBroker, "redeploy", func(s *script) error { return w.deploy(s, 0) })
 	for range rounds {
-		w.Round()
+		w.Round(Faults()...)
 	}
-	t.Logf("%d sidecars were killed alone", w.SidecarsKilled())
+	t.Log(w.Struck())
 	w.Quiet()
 	w.Settle()
 	w.Judge()

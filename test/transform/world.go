@@ -42,7 +42,7 @@ type World struct {
 	writing sync.WaitGroup
 	stop    context.CancelFunc
 
-	sidecars atomic.Int32 // killed alone
+	struck [faults]atomic.Int32
 }
 
 // version is a script as it was deployed, with what began with it.
