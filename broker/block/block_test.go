@@ -233,6 +233,49 @@ func (c *Cache) held(k key) int32 {
 	return c.blocks[k].buf.refs.Load()
 }
 
+// However many ask for blocks, few are read at once, and only those take memory:
+// what the device was given already is before whatever else it is asked for.
+func TestFewReadsAtOnce(t *testing.T) {
+	m := NewChecked()
+	c := NewCache(m, 0)
+	id := c.NewID()
+	goOn := make(chan struct{})
+	var reading, most atomic.Int64
+	slow := func([]byte) (int, error) {
+		now := reading.Add(1)
+		for old := most.Load(); now > old && !most.CompareAndSwap(old, now); old = most.Load() {
+		}
+		<-goOn
+		reading.Add(-1)
+		return Size, nil
+	}
+	const askers = 50
+	var begun atomic.Int64
+	var wg sync.WaitGroup
+	for i := range int64(askers) {
+		wg.Go(func() {
+			begun.Add(1)
+			b, _, err := c.Get(id, i/2, Size, slow) // each block is asked for twice
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			b.Release()
+		})
+	}
+	for begun.Load() < askers || reading.Load() < readsAtOnce {
+		runtime.Gosched()
+	}
+	if used := m.Used(); used > readsAtOnce*Size {
+		t.Errorf("%d bytes are taken while %d blocks are read", used, readsAtOnce)
+	}
+	close(goOn)
+	wg.Wait()
+	if most.Load() > readsAtOnce || m.Used() != 0 {
+		t.Errorf("%d reads at once, want %d; %d bytes held at the end", most.Load(), readsAtOnce, m.Used())
+	}
+}
+
 func TestReadAhead(t *testing.T) {
 	m := NewChecked()
 	c := NewCache(m, aheadBytesMin)

@@ -7,8 +7,13 @@ import (
 )
 
 const (
-	// aheadMax is how many blocks are read ahead at once: the device is busy with
-	// fewer, and a reader who needs one now waits for no more.
+	// readsAtOnce is how many blocks are read at once, whoever asks: what the device
+	// was given before it, a sync of the journal waits for. One reader in steps of
+	// 256 KiB gets four fifths of what it gives to four who read blocks whole, and
+	// a write beside it takes 0.5 ms; beside two of those 11 ms, beside four 16.
+	readsAtOnce = 1
+	// aheadMax is how many who read ahead may be in the line for a read: a reader who
+	// needs a block now waits for no more of them.
 	aheadMax = 4
 	// aheadWaiting is how many may wait for that; beyond it nothing is read ahead.
 	aheadWaiting = 64
@@ -29,6 +34,8 @@ type Cache struct {
 	memory  *Memory
 	max     int64
 	ids     atomic.Uint64
+	reads   chan struct{} // those who read
+	wanted  atomic.Int64  // reads that somebody waits for, those under way excepted
 	seats   chan struct{} // those who read ahead
 	waiting atomic.Int64
 	hits    atomic.Int64
@@ -58,7 +65,7 @@ type entry struct {
 // NewCache gives a Cache of at most max bytes in buffers of memory.
 func NewCache(memory *Memory, max int64) *Cache {
 	return &Cache{
-		memory: memory, max: max, seats: make(chan struct{}, aheadMax),
+		memory: memory, max: max, reads: make(chan struct{}, readsAtOnce), seats: make(chan struct{}, aheadMax),
 		blocks: map[key]*entry{}, order: list.New(),
 	}
 }
@@ -83,18 +90,18 @@ func (c *Cache) Get(file ID, index int64, want int, read Read) (*Buffer, int, er
 	k := key{file, index}
 	for {
 		c.mu.Lock()
-		e := c.blocks[k]
-		if e == nil {
-			return c.load(k, want, read)
-		}
-		c.order.MoveToFront(e.at)
-		e.buf.Hold()
+		e, mine := c.find(k), false
 		c.mu.Unlock()
+		if e == nil {
+			e, mine = c.load(k, want, read)
+		}
 		<-e.ready
 		switch {
 		case e.err != nil:
 			e.buf.Release()
 			return nil, 0, e.err
+		case mine:
+			return e.buf, e.n, nil
 		case e.n >= want:
 			c.hits.Add(1)
 			return e.buf, e.n, nil
@@ -102,6 +109,16 @@ func (c *Cache) Get(file ID, index int64, want int, read Read) (*Buffer, int, er
 		e.buf.Release()
 		c.drop(e) // it was read while the file was shorter
 	}
+}
+
+// find gives a block that is there or being read, held, or nil; under the mutex.
+func (c *Cache) find(k key) *entry {
+	e := c.blocks[k]
+	if e != nil {
+		c.order.MoveToFront(e.at)
+		e.buf.Hold()
+	}
+	return e
 }
 
 // Fresh reads a block of at most want bytes that nobody keeps.
@@ -115,10 +132,19 @@ func Fresh(memory *Memory, want int, read Read) (*Buffer, int, error) {
 	return b, n, nil
 }
 
-// load reads a block for all who ask for it meanwhile. It is called with the mutex
-// held and returns without.
-func (c *Cache) load(k key, want int, read Read) (*Buffer, int, error) {
-	e := &entry{key: k, buf: c.memory.Get(want), ready: make(chan struct{})}
+// load waits for its turn and reads a block for all who ask for it meanwhile, unless
+// another has begun to. The block is held; memory is taken when the turn has come.
+func (c *Cache) load(k key, want int, read Read) (e *entry, mine bool) {
+	c.wanted.Add(1)
+	c.reads <- struct{}{}
+	c.wanted.Add(-1)
+	defer func() { <-c.reads }()
+	c.mu.Lock()
+	if e = c.find(k); e != nil {
+		c.mu.Unlock()
+		return e, false
+	}
+	e = &entry{key: k, buf: c.memory.Get(want), ready: make(chan struct{})}
 	e.buf.Hold() // the caller's
 	e.at = c.order.PushFront(e)
 	c.blocks[k] = e
@@ -129,11 +155,10 @@ func (c *Cache) load(k key, want int, read Read) (*Buffer, int, error) {
 	close(e.ready)
 	if e.err != nil {
 		c.drop(e)
-		e.buf.Release()
-		return nil, 0, e.err
+	} else {
+		c.shrink()
 	}
-	c.shrink()
-	return e.buf, e.n, nil
+	return e, true
 }
 
 // shrink lets the blocks go that were not used for longest.
@@ -182,9 +207,9 @@ func (c *Cache) Forget(file ID) {
 	}
 }
 
-// Ahead has a block read on another goroutine, if there is room to, for a reader
-// who is likely to ask for it next. done is called, once, when read is not called
-// any more.
+// Ahead has a block read on another goroutine, if there is room to and nobody waits
+// for another block, for a reader who is likely to ask for it next. done is called,
+// once, when read is not called any more.
 func (c *Cache) Ahead(file ID, index int64, want int, read Read, done func()) {
 	if !c.mayRead(key{file, index}) {
 		done()
@@ -195,6 +220,9 @@ func (c *Cache) Ahead(file ID, index int64, want int, read Read, done func()) {
 		defer c.waiting.Add(-1)
 		c.seats <- struct{}{}
 		defer func() { <-c.seats }()
+		if c.wanted.Load() > 0 { // by somebody else, and now
+			return
+		}
 		if b, _, err := c.Get(file, index, want, read); err == nil {
 			b.Release()
 		} // whoever needs the block meets the error again

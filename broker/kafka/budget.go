@@ -63,23 +63,31 @@ func (p *pool) free() int64 { return max(0, p.total-p.used.Load()) }
 
 // charge is what one request holds of the request pools until its answer left.
 type charge struct {
+	step          int64
 	small, huge   int64
 	decoded       int64 // of the small pool too
 	pools         *requestPools
 	alreadyClosed bool
 }
 
-// requestPools parts the request budget: frames up to frameSmallBytes share one
-// half, what huge frames have beyond that the other. A huge frame takes its
-// share at once, so that no two can hold half of theirs and wait for ever.
-type requestPools struct{ small, huge *pool }
+// requestPools parts the request budget, so that no frame waits for larger ones:
+// frames up to frameStepBytes, and the first bytes of others, share a quarter,
+// those up to frameSmallBytes another, what huge frames have beyond that the rest.
+// A huge frame takes its share at once, so that no two can hold half of theirs and
+// wait for ever.
+type requestPools struct{ step, small, huge *pool }
 
 func newRequestPools(total int64) *requestPools {
-	return &requestPools{small: newPool(total - total/2), huge: newPool(total / 2)}
+	return &requestPools{step: newPool(total / 4), small: newPool(total - total/4 - total/2), huge: newPool(total / 2)}
+}
+
+// used is what requests hold now.
+func (r *requestPools) used() int64 {
+	return r.step.used.Load() + r.small.used.Load() + r.huge.used.Load()
 }
 
 func (r *requestPools) pressed(c *charge) bool {
-	return c.small > 0 && r.small.pressed() || c.huge > 0 && r.huge.pressed()
+	return c.step > 0 && r.step.pressed() || c.small > 0 && r.small.pressed() || c.huge > 0 && r.huge.pressed()
 }
 
 // release gives everything back; more than once is harmless.
@@ -88,6 +96,7 @@ func (c *charge) release() {
 		return
 	}
 	c.alreadyClosed = true
+	c.pools.step.release(c.step)
 	c.pools.small.release(c.small + c.decoded)
 	c.pools.huge.release(c.huge)
 }

@@ -84,7 +84,7 @@ func (f *frames) early(limit int) int {
 func (f *frames) body(ctx context.Context, c *charge, size int) ([]byte, error) {
 	buf := make([]byte, 0, min(size, frameStepBytes))
 	var err error
-	if c.small, err = f.pools.small.acquire(ctx, int64(cap(buf))); err != nil {
+	if c.step, err = f.pools.step.acquire(ctx, int64(cap(buf))); err != nil {
 		return nil, err
 	}
 	for _, want := range [...]int{frameStepBytes, frameSmallBytes, size} {
@@ -104,24 +104,25 @@ func (f *frames) body(ctx context.Context, c *charge, size int) ([]byte, error) 
 
 // reserve raises c to want bytes.
 func (f *frames) reserve(ctx context.Context, c *charge, want int) error {
-	more := int64(want) - c.small - c.huge
 	if want > frameSmallBytes {
-		n, err := f.pools.huge.acquire(ctx, more)
+		n, err := f.pools.huge.acquire(ctx, int64(want)-c.small)
 		c.huge += n
 		return err
 	}
 	// What is held already is given back first: waiting while holding would let
 	// frames that are half there starve each other.
-	f.pools.small.release(c.small)
-	c.small = 0
+	f.pools.step.release(c.step)
+	c.step = 0
 	n, err := f.pools.small.acquire(ctx, int64(want))
 	c.small = n
 	return err
 }
 
-// fill reads until buf holds want bytes, giving up on a peer that stalls.
+// fill reads until buf holds want bytes, giving up on a peer that stalls, or is
+// slower than frameRateMin while others wait for what its frame holds.
 func (f *frames) fill(c *charge, buf []byte, want int) ([]byte, error) {
-	progress := time.Now()
+	start := time.Now()
+	progress, patience := start, stallMaxPressed+time.Duration(want-len(buf))*time.Second/frameRateMin
 	for len(buf) < want {
 		if err := f.conn.SetReadDeadline(time.Now().Add(stallPoll)); err != nil {
 			return nil, err
@@ -132,9 +133,11 @@ func (f *frames) fill(c *charge, buf []byte, want int) ([]byte, error) {
 			progress = time.Now()
 		}
 		switch {
-		case err == nil:
-		case !errors.Is(err, os.ErrDeadlineExceeded):
+		case err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
 			return nil, fmt.Errorf("read frame of %d bytes: %w", want, noEOF(err))
+		case f.pools.pressed(c) && time.Since(start) > patience:
+			return nil, errPressed
+		case err == nil:
 		case f.pools.pressed(c) && time.Since(progress) > stallMaxPressed:
 			return nil, errPressed
 		case time.Since(progress) > stallMax:

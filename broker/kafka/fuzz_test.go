@@ -103,7 +103,7 @@ func FuzzFrames(f *testing.F) {
 			}
 		}
 		<-done
-		if s.requests.small.used.Load() != 0 || s.requests.huge.used.Load() != 0 || s.responses.used.Load() != 0 {
+		if s.requests.used() != 0 || s.responses.used.Load() != 0 {
 			t.Fatal("a connection that ended still holds some budget")
 		}
 	})

@@ -30,7 +30,7 @@ const (
 	// frameStepBytes is how much of a frame is allocated before its bytes come.
 	frameStepBytes = 64 << 10
 	// frameSmallBytes parts the frames that share one budget from the huge ones,
-	// which wait for each other in another.
+	// which wait for each other in another; those up to frameStepBytes have a third.
 	frameSmallBytes = 1 << 20
 	// stallPoll is how often a stalled read or write looks whether it must give way.
 	stallPoll = time.Second
@@ -38,6 +38,9 @@ const (
 	stallMax = 30 * time.Second
 	// stallMaxPressed is stallMax while others wait for the budget it holds.
 	stallMaxPressed = 3 * time.Second
+	// frameRateMin is how many bytes a second of a frame must come, beyond the first
+	// stallMaxPressed, while others wait for the budget it holds.
+	frameRateMin = 1 << 20
 	// takeMaxPressed is how long an answer may take to be read while others wait for
 	// the budget that it holds; writePoll how often that is looked at.
 	takeMaxPressed = 2 * time.Second

@@ -229,11 +229,48 @@ func TestAnnouncedFramesTakeNothing(t *testing.T) {
 			t.Fatal("produce failed")
 		}
 	}
-	if used := n.server.requests.small.used.Load(); used > 50*frameStepBytes+1<<20 { // the last produce may not be settled yet
+	if used := n.server.requests.step.used.Load() + n.server.requests.small.used.Load(); used > 50*frameStepBytes+1<<20 { // the last produce may not be settled yet
 		t.Fatalf("%d bytes held by frames that did not come", used)
 	}
 	if used := n.server.requests.huge.used.Load(); used != 0 {
 		t.Fatalf("%d bytes held by huge frames that did not come", used)
+	}
+}
+
+// TestDribbledFramesHoldUpNobody: frames that come a byte at a time. Ordinary
+// ones do not wait for them at all, large ones only until the slow give way.
+func TestDribbledFramesHoldUpNobody(t *testing.T) {
+	n := newFakeNode(t, func(o *Options) { o.Limits.RequestBytes = 16 << 20 })
+	n.topic(t, "a", 1)
+	for range 8 { // twice what the budget of such frames takes
+		w := dialWire(t, n.addr)
+		w.ask(kmsg.NewPtrMetadataRequest(), 9) // sensible once, so that large frames are taken
+		w.write(append([]byte{0, 0x40, 0, 0, 0, 0, 0, 9}, make([]byte, frameStepBytes)...))
+		go func() {
+			for range time.Tick(50 * time.Millisecond) { // until the connection ends
+				if _, err := w.nc.Write([]byte{0}); err != nil {
+					return
+				}
+			}
+		}()
+	}
+	eventually(t, n.server.requests.small.pressed)
+	good := dialWire(t, n.addr)
+	produce := func(size int) time.Duration {
+		began := time.Now()
+		r := good.ask(produceRequest("a", -1, 0, bytes.Repeat([]byte("v"), size)), 9).(*kmsg.ProduceResponse)
+		if r.Topics[0].Partitions[0].ErrorCode != 0 {
+			t.Fatal("produce failed")
+		}
+		return time.Since(began)
+	}
+	for range 20 {
+		if took := produce(1 << 10); took > stallMaxPressed {
+			t.Fatalf("a frame of 1 KiB waited %v for larger ones", took)
+		}
+	}
+	if took := produce(700 << 10); took > 4*stallMaxPressed {
+		t.Errorf("a frame of 700 KiB waited %v", took)
 	}
 }
 
@@ -247,7 +284,7 @@ func TestHugeFrames(t *testing.T) {
 	if r.Topics[0].Partitions[0].ErrorCode != 0 {
 		t.Fatalf("%+v", r)
 	}
-	eventually(t, func() bool { return n.server.requests.huge.used.Load()+n.server.requests.small.used.Load() == 0 })
+	eventually(t, func() bool { return n.server.requests.used() == 0 })
 	w.write([]byte{0, 0x40, 0, 1})
 	w.closed()
 }

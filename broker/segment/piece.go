@@ -93,17 +93,29 @@ func (v *View) fromFile(pos int64, expect model.Offset, keep bool) (piece, error
 // wantedAt is how much of the block at a position is the file's to give.
 func (v *View) wantedAt(at int64) int { return int(min(block.Size, v.inMemory()-at)) }
 
-// readBlock reads a block in one piece and tells how much of want bytes there is.
+// readStep is how much is read at once: a sync of the journal that comes meanwhile
+// waits for one step.
+const readStep = 256 << 10
+
+// readBlock reads a block in steps and tells how much of want bytes there is.
 func (v *View) readBlock(b []byte, at int64, want int) (int, error) {
 	f, err := v.file.open(&v.Meta)
 	if err != nil {
 		return 0, err
 	}
-	n, err := f.ReadAt(b[:disk.AlignUp(int64(want))], at)
-	if n >= want || err == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return min(n, want), nil
+	end := int(disk.AlignUp(int64(want)))
+	for n := 0; n < want; {
+		got, err := f.ReadAt(b[n:min(n+readStep, end)], at+int64(n))
+		n += got
+		switch {
+		case n >= want || err == nil:
+		case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+			return n, nil
+		default:
+			return 0, fmt.Errorf("read segment %s at %d: %w", v.file.Name(), at+int64(n), err)
+		}
 	}
-	return 0, fmt.Errorf("read segment %s at %d: %w", v.file.Name(), at, err)
+	return want, nil
 }
 
 // readAhead has the block behind the one that holds pos read, if it is in the file:

@@ -181,6 +181,49 @@ func TestWrittenAndUnwritten(t *testing.T) {
 	}
 }
 
+// measured notes the largest piece that is read of a file at once.
+type measured struct {
+	disk.FS
+	largest int
+}
+
+type measuredFile struct {
+	disk.File
+	of *measured
+}
+
+func (m *measured) OpenDirect(name string, synced bool) (disk.File, error) {
+	f, err := m.FS.OpenDirect(name, synced)
+	if err != nil {
+		return nil, err
+	}
+	return measuredFile{f, m}, nil
+}
+
+func (f measuredFile) ReadAt(b []byte, at int64) (int, error) {
+	f.of.largest = max(f.of.largest, len(b))
+	return f.File.ReadAt(b, at)
+}
+
+// TestReadsInSteps: blocks and batches larger than a step.
+func TestReadsInSteps(t *testing.T) {
+	st := newStory(t, 0)
+	fs := &measured{FS: st.fs}
+	st.place.FS = fs
+	st.s = New(st.place, 100, 0)
+	for range 20 {
+		st.append(300_000)
+	}
+	flush(t, st.s)
+	st.s.Shrink(0)
+	v := st.s.Pin()
+	defer v.Release()
+	st.read(v, 20, 100)
+	if fs.largest == 0 || fs.largest > readStep {
+		t.Errorf("%d bytes were read at once, a step is %d", fs.largest, readStep)
+	}
+}
+
 // TestPinHoldsTheUnwritten: a reader of the newest batches may be sent to an index
 // entry far before them; all that the file does not have is in its view.
 func TestPinHoldsTheUnwritten(t *testing.T) {
