@@ -84,13 +84,18 @@ func run(ctx context.Context, o options) error {
 		o.dir = d
 	}
 	t := newTable(o.sides())
-	if o.only != "many" {
+	if o.only != "many" && o.only != "crowd" {
 		if err := measureSides(ctx, o, t); err != nil {
 			return err
 		}
 	}
 	if o.wants("many") {
 		if err := measureManies(ctx, o, t); err != nil {
+			return err
+		}
+	}
+	if o.wants("crowd") {
+		if err := measureCrowd(ctx, o, t); err != nil {
 			return err
 		}
 	}
@@ -159,7 +164,7 @@ func startSides(ctx context.Context, o options) ([]*side, error) {
 	return sides, err
 }
 
-var measurements = []string{"start", "serial", "ack", "e2e", "bulk", "transform", "drain", "through", "sync", "many"}
+var measurements = []string{"start", "serial", "ack", "e2e", "bulk", "transform", "drain", "through", "sync", "many", "crowd"}
 
 // check refuses a measurement that there is not: a table without it would come
 // after minutes.

@@ -12,6 +12,7 @@
 #                        bulk       produce and consume by volume
 #                        transform  drain, through and sync, which can be named alone
 #                        many       one broker at a time with many partitions
+#                        crowd      acknowledgements beside 300 slow connections, little memory; not run if not named
 #   -runs 3            how often each is repeated, sides in turn
 #   -time 10s          length of one latency run
 #   -bulk-bytes 4294967296
