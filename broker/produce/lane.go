@@ -183,6 +183,7 @@ func (s *Service) command(ctx context.Context, h *core.Handle, cmd *partition.Co
 	}
 	encoded := cmd.Append(make([]byte, 0, size))
 	cmd.Batches = nil // copied: the requests' frames may go
+	began := time.Now()
 	p, err := s.proposeRetryBusy(ctx, h, encoded, max(timeout, timeoutMin))
 	if err != nil {
 		return partition.Outcome{}, err
@@ -190,6 +191,9 @@ func (s *Service) command(ctx context.Context, h *core.Handle, cmd *partition.Co
 	o, got, _, err := raft.Await(ctx, p, outcome)
 	if err == nil && !got { // core hands outcomes over before raft says so
 		err = fmt.Errorf("%w: applied without an outcome", raft.ErrUnknown)
+	}
+	if err == nil {
+		s.o.Committed(time.Since(began))
 	}
 	return o, err
 }
