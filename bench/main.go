@@ -84,7 +84,7 @@ func run(ctx context.Context, o options) error {
 		o.dir = d
 	}
 	t := newTable(o.sides())
-	if o.only != "many" && o.only != "crowd" {
+	if o.wantsSides() {
 		if err := measureSides(ctx, o, t); err != nil {
 			return err
 		}
@@ -177,13 +177,11 @@ func (o options) check() error {
 	return nil
 }
 
-func (o options) wants(what string) bool {
-	for _, w := range strings.Split(o.only, ",") {
-		if w == what {
-			return true
-		}
-	}
-	return false
+func (o options) wants(what string) bool { return slices.Contains(strings.Split(o.only, ","), what) }
+
+// wantsSides tells whether anything is wanted that has all sides up at once.
+func (o options) wantsSides() bool {
+	return slices.ContainsFunc(strings.Split(o.only, ","), func(w string) bool { return w != "many" && w != "crowd" })
 }
 
 func measure(ctx context.Context, o options, s *side, t *table, run int) error {

@@ -7,8 +7,8 @@ import (
 )
 
 const (
-	// readsAtOnce is how many blocks are read at once, whoever asks: what the device
-	// was given before it, a sync of the journal waits for. One reader in steps of
+	// readsAtOnce is how many blocks are read at once into a Cache, whoever asks (Fresh
+	// asks nobody): what the device was given before it, a sync of the journal waits for. One reader in steps of
 	// 256 KiB gets 70-85 % of what it gives to one or four who read blocks whole, and
 	// a write beside it takes 0.5-0.6 ms; beside two of those 5-11 ms, beside four 16-31.
 	readsAtOnce = 1
