@@ -142,7 +142,7 @@ func (l *leg) batchesOf(c *child, p *piece) [][]byte {
 // append moves one child to an offset with what came out for it; p, if not nil,
 // says what failed or was gone on the way.
 func (l *leg) append(ctx context.Context, c *child, to model.Offset, batches [][]byte, p *piece) error {
-	src := partition.Source{Key: l.f.key, Activation: l.plan.Activation, From: c.at, To: to}
+	src := partition.Source{Key: l.f.key, Activation: l.plan.Activation, Seen: l.seen, From: c.at, To: to}
 	if p != nil {
 		src.Gap = p.gap
 		if l.plan.OnError == script.Skip {

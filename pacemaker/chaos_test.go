@@ -94,7 +94,7 @@ func TestExactlyOnce(t *testing.T) {
 func history(t *testing.T, s scene, seed uint64) {
 	w := newWorld(t, s, seed)
 	defer w.killAll()
-	w.log.failBefore, w.log.failAfter = 0.03, 0.05
+	w.log.failBefore, w.log.failAfter, w.log.travelMax, w.lagMax = 0.03, 0.05, 2*time.Millisecond, 40*time.Millisecond
 	w.start()
 	for range 250 {
 		w.step()

@@ -124,7 +124,7 @@ func (f *fiber) pass(ctx context.Context, spec *Spec) error {
 		return err
 	}
 	f.status.applied(plan, children)
-	l, err := f.nextLeg(ctx, plan, children)
+	l, err := f.nextLeg(ctx, plan, plan.Activation, children)
 	if err != nil || l == nil {
 		return err
 	}

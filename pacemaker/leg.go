@@ -17,6 +17,7 @@ import (
 type leg struct {
 	f       *fiber
 	plan    *Spec
+	seen    model.Activation // the newest that this node knows
 	from    model.Offset
 	until   model.Offset
 	main    bool
@@ -34,8 +35,9 @@ type leg struct {
 }
 
 // nextLeg says what the children have to be given next. A nil leg says that
-// something was repaired: ask them again.
-func (f *fiber) nextLeg(ctx context.Context, plan *Spec, children []child) (*leg, error) {
+// something was repaired: ask them again. seen is plan's activation or the one
+// that is announced.
+func (f *fiber) nextLeg(ctx context.Context, plan *Spec, seen model.Activation, children []child) (*leg, error) {
 	low, high, dead := model.OffsetMax, model.NoOffset, (*child)(nil)
 	for i := range children {
 		if c := &children[i]; c.DLQ {
@@ -49,9 +51,9 @@ func (f *fiber) nextLeg(ctx context.Context, plan *Spec, children []child) (*leg
 	}
 	if dead != nil && dead.at < high {
 		// The dead letters came later than the outputs: nothing failed before high.
-		return nil, f.advance(ctx, plan, dead, high)
+		return nil, f.advance(ctx, plan, seen, dead, high)
 	}
-	l := &leg{f: f, plan: plan, from: low, pos: low, until: model.OffsetMax, all: children, outlets: outletsOf(children)}
+	l := &leg{f: f, plan: plan, seen: seen, from: low, pos: low, until: model.OffsetMax, all: children, outlets: outletsOf(children)}
 	for i := range children {
 		if c := &children[i]; c.at > low {
 			l.until = min(l.until, c.at)
@@ -96,8 +98,8 @@ func (f *fiber) failedBefore(ctx context.Context, plan *Spec, children []child, 
 }
 
 // advance tells one child that nothing comes for it before to.
-func (f *fiber) advance(ctx context.Context, plan *Spec, c *child, to model.Offset) error {
-	src := partition.Source{Key: f.key, Activation: plan.Activation, From: c.at, To: to}
+func (f *fiber) advance(ctx context.Context, plan *Spec, seen model.Activation, c *child, to model.Offset) error {
+	src := partition.Source{Key: f.key, Activation: plan.Activation, Seen: seen, From: c.at, To: to}
 	if _, err := f.o.Children.AppendSource(ctx, c.ID, src, nil); err != nil {
 		return fmt.Errorf("advance %s-%d from %d to %d: %w", c.Topic, c.ID.Index, c.at, to, err)
 	}

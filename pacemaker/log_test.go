@@ -23,6 +23,7 @@ type memLog struct {
 	// failBefore and failAfter are the chances that a write fails without being
 	// applied, and that its answer is lost.
 	failBefore, failAfter float64
+	travelMax             time.Duration // bounds travel
 	rand                  *rand.Rand
 	// matches is the compare of the compare-and-set; a test breaks it.
 	matches func(s partition.SourceState, ask partition.Source) bool
@@ -42,7 +43,7 @@ func newMemLog(seed uint64) *memLog {
 	return &memLog{
 		parts: map[model.PartitionID]*memPart{}, rand: rand.New(rand.NewPCG(seed, 1)),
 		matches: func(s partition.SourceState, ask partition.Source) bool {
-			return s.Known && s.Activation == ask.Activation && s.Offset == ask.From
+			return s.Known && s.Activation == ask.Activation && s.Offset == ask.From && s.Announced <= ask.Seen
 		},
 		moved: func(model.SourceKey, move) {},
 		gone:  map[model.SourceKey][][2]model.Offset{},
@@ -77,7 +78,23 @@ func (p *memPart) append(batch []byte) model.Offset {
 
 func (m *memLog) chance(p float64) bool { return m.rand.Float64() < p }
 
+// travel is the way of a request or an answer: what is under way together
+// arrives in any order.
+func (m *memLog) travel() {
+	m.mu.Lock()
+	d := time.Duration(0)
+	if m.travelMax > 0 {
+		d = time.Duration(m.rand.Int64N(int64(m.travelMax)))
+	}
+	m.mu.Unlock()
+	if d > 0 {
+		pass(d)
+	}
+}
+
 func (m *memLog) AppendSource(ctx context.Context, id model.PartitionID, src partition.Source, batches [][]byte) (partition.SourceState, error) {
+	m.travel()
+	defer m.travel()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if ctx.Err() != nil {
@@ -116,6 +133,8 @@ func (m *memLog) AppendSource(ctx context.Context, id model.PartitionID, src par
 }
 
 func (m *memLog) Activate(ctx context.Context, id model.PartitionID, a partition.Activate) (partition.SourceState, error) {
+	m.travel()
+	defer m.travel()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if ctx.Err() != nil {
@@ -129,8 +148,13 @@ func (m *memLog) Activate(ctx context.Context, id model.PartitionID, a partition
 		return partition.SourceState{}, produce.ErrNotLeader
 	}
 	s := p.sources[a.Key]
-	if a.Activation > s.Activation {
-		next := partition.SourceState{Activation: a.Activation, Offset: a.Offset, Known: !a.Remove}
+	switch {
+	case a.Activation <= s.Activation || a.Activation < s.Announced:
+	case a.Announce:
+		s.Announced = a.Activation
+		p.sources[a.Key] = s
+	default:
+		next := partition.SourceState{Activation: a.Activation, Announced: a.Activation, Offset: a.Offset, Known: !a.Remove}
 		if a.Keep && s.Known {
 			next.Offset, next.Gap, next.Verdicts = s.Offset, s.Gap, s.Verdicts
 		}
@@ -144,6 +168,8 @@ func (m *memLog) Activate(ctx context.Context, id model.PartitionID, a partition
 }
 
 func (m *memLog) Source(ctx context.Context, id model.PartitionID, key model.SourceKey) (partition.SourceState, error) {
+	m.travel()
+	defer m.travel()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if ctx.Err() != nil {

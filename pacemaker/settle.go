@@ -23,19 +23,20 @@ func (f *fiber) settle(ctx context.Context, spec, plan *Spec) ([]child, error) {
 	if err != nil {
 		return nil, err
 	}
-	taken, behind := 0, 0
-	for _, s := range states {
-		switch {
-		case s.Activation > plan.Activation:
-			return nil, errAhead
-		case s.Known && s.Activation == plan.Activation:
-			taken++
-		default:
-			behind++
-		}
+	taken, err := takenBy(plan, states)
+	if err != nil {
+		return nil, err
 	}
-	if behind == 0 {
+	if taken == len(children) {
 		return place(children, states), nil
+	}
+	if len(children) > 1 {
+		if states, err = f.announce(ctx, plan, children, states); err != nil {
+			return nil, err
+		}
+		if taken, err = takenBy(plan, states); err != nil {
+			return nil, err
+		}
 	}
 	if taken == 0 && slices.ContainsFunc(states, func(s partition.SourceState) bool { return s.Known }) {
 		f.status.starts(plan)
@@ -50,6 +51,38 @@ func (f *fiber) settle(ctx context.Context, spec, plan *Spec) ([]child, error) {
 		return nil, err
 	}
 	return place(children, states), nil
+}
+
+// takenBy counts the children that know plan's activation.
+func takenBy(plan *Spec, states []partition.SourceState) (taken int, err error) {
+	for _, s := range states {
+		switch {
+		case max(s.Activation, s.Announced) > plan.Activation:
+			return 0, errAhead
+		case s.Known && s.Activation == plan.Activation:
+			taken++
+		}
+	}
+	return taken, nil
+}
+
+// announce tells the children that plan's activation comes. From then on only
+// fibers that know it can move them: one on another node, of older metadata, would
+// carry on those that were not activated yet.
+func (f *fiber) announce(ctx context.Context, plan *Spec, children []child, states []partition.SourceState) ([]partition.SourceState, error) {
+	told := slices.Clone(states)
+	err := each(len(children), func(i int) error {
+		if states[i].Announced == plan.Activation {
+			return nil
+		}
+		var err error
+		told[i], err = f.o.Children.Activate(ctx, children[i].ID, partition.Activate{Key: f.key, Activation: plan.Activation, Announce: true})
+		if err != nil {
+			return fmt.Errorf("announce %d to %s-%d: %w", plan.Activation, children[i].Topic, children[i].ID.Index, err)
+		}
+		return nil
+	})
+	return told, err
 }
 
 // place notes where the children stand.
@@ -166,7 +199,7 @@ func (f *fiber) levelOut(ctx context.Context, before, plan *Spec) error {
 		if len(children) == 0 {
 			return nil
 		}
-		l, err := f.nextLeg(ctx, before, children)
+		l, err := f.nextLeg(ctx, before, plan.Activation, children)
 		switch {
 		case err != nil:
 			return err

@@ -52,7 +52,6 @@ type world struct {
 
 	mu       sync.Mutex
 	spec     *Spec
-	watchers map[chan struct{}]struct{}
 	plans    map[model.Activation]*Spec
 	versions map[model.Activation]int
 	routes   map[model.Activation]int32
@@ -66,6 +65,7 @@ type world struct {
 	nodes    []*node
 	journal  Journal
 	removed  bool
+	lagMax   time.Duration // how much later than others a node may learn of a change
 }
 
 // move is a child that took an activation.
@@ -77,6 +77,7 @@ type move struct {
 // node is a running pacemaker.
 type node struct {
 	p      *Pacemaker
+	view   *view
 	cancel context.CancelFunc
 	done   chan struct{}
 }
@@ -86,7 +87,7 @@ func topicID(kind byte, n int) model.TopicID { return model.TopicID{kind, byte(n
 func newWorld(t *testing.T, s scene, seed uint64) *world {
 	w := &world{
 		t: t, scene: s, log: newMemLog(seed), rand: rand.New(rand.NewPCG(seed, 2)), guest: rand.New(rand.NewPCG(seed, 3)),
-		watchers: map[chan struct{}]struct{}{}, plans: map[model.Activation]*Spec{}, versions: map[model.Activation]int{},
+		plans: map[model.Activation]*Spec{}, versions: map[model.Activation]int{},
 		routes: map[model.Activation]int32{}, moves: map[model.SourceKey][]move{}, produced: map[model.PartitionID][]check.Record{},
 		flaky: s.flaky,
 	}
@@ -122,7 +123,7 @@ func (w *world) makeTopics() {
 	}
 }
 
-// View.
+// Specs gives the newest spec.
 func (w *world) Specs() []*Spec {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -132,32 +133,49 @@ func (w *world) Specs() []*Spec {
 	return []*Spec{w.spec}
 }
 
-func (w *world) Watch() (<-chan struct{}, func()) {
-	ch := make(chan struct{}, 1)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.watchers[ch] = struct{}{}
-	return ch, func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		delete(w.watchers, ch)
-	}
+// view is the metadata as one node has it: each learns of a change in its own time.
+type view struct {
+	w       *world
+	specs   []*Spec // guarded by w.mu, like changed
+	changed chan struct{}
+}
+
+func (v *view) Specs() []*Spec {
+	v.w.mu.Lock()
+	defer v.w.mu.Unlock()
+	return v.specs
+}
+
+func (v *view) Watch() (<-chan struct{}, func()) { return v.changed, func() {} }
+
+// learn takes the newest specs after a while.
+func (v *view) learn(after time.Duration) {
+	specs := v.w.Specs()
+	time.AfterFunc(after, func() {
+		v.w.mu.Lock()
+		defer v.w.mu.Unlock()
+		if len(v.specs) > 0 && len(specs) > 0 && v.specs[0].Updated > specs[0].Updated {
+			return
+		}
+		v.specs = specs
+		select {
+		case v.changed <- struct{}{}:
+		default:
+		}
+	})
 }
 
 // change replaces the spec.
 func (w *world) change(do func(s *Spec)) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	next := *w.spec
 	next.Inputs, next.Outputs = slices.Clone(next.Inputs), slices.Clone(next.Outputs)
 	next.Updated++
 	do(&next)
 	w.spec = &next
-	for ch := range w.watchers {
-		select {
-		case ch <- struct{}{}:
-		default:
-		}
+	w.mu.Unlock()
+	for _, n := range w.nodes {
+		n.view.learn(time.Duration(w.rand.Int64N(int64(w.lagMax) + 1)))
 	}
 }
 
@@ -303,11 +321,12 @@ func fields(hs []check.Header) []record.HeaderField {
 // start runs a pacemaker that leads everything.
 func (w *world) start() *node {
 	ctx, cancel := context.WithCancel(context.Background())
+	v := &view{w: w, specs: w.Specs(), changed: make(chan struct{}, 1)}
 	p := New(Options{
-		Reader: w.log, Children: w.log, Sidecar: w, View: w, Plans: w, Journal: w.journal,
+		Reader: w.log, Children: w.log, Sidecar: w, View: v, Plans: w, Journal: w.journal,
 		Log: slog.New(slog.DiscardHandler),
 	})
-	n := &node{p: p, cancel: cancel, done: make(chan struct{})}
+	n := &node{p: p, view: v, cancel: cancel, done: make(chan struct{})}
 	for _, in := range w.Specs()[0].Inputs {
 		for i := range int32(16) { // also those that come
 			p.Lead(core.Leadership{Partition: model.PartitionID{Topic: in.ID, Index: i}, Epoch: 1, Serving: true})

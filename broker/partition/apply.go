@@ -183,6 +183,9 @@ func (p *Partition) appendSource(c *Command, o *Outcome) error {
 		o.Source = s.state()
 		o.Err = fmt.Errorf("%w: append of activation %d from %d to %d, the child has activation %d at %d",
 			ErrSourceConflict, c.Source.Activation, c.Source.From, c.Source.To, o.Source.Activation, o.Source.Offset)
+		if o.Source.Announced > max(o.Source.Activation, c.Source.Seen) {
+			o.Err = fmt.Errorf("%w; activation %d is announced", o.Err, o.Source.Announced)
+		}
 		return nil
 	}
 	batches := make([]record.Batch, len(c.Batches))

@@ -16,7 +16,7 @@ import (
 
 const (
 	checkpointMagic   = "millrchk"
-	checkpointVersion = 2
+	checkpointVersion = 3
 	checkpointHead    = 16 // magic, version, length
 	checkpointCopies  = 2
 	// checkpointMax bounds what is read as a checkpoint: every producer there can be
@@ -103,6 +103,7 @@ func (p *Partition) appendSources(b []byte) []byte {
 		s := p.sources[k]
 		b = appendKey(b, k)
 		b = binary.AppendUvarint(b, uint64(s.activation))
+		b = binary.AppendUvarint(b, uint64(s.announced))
 		b = binary.AppendVarint(b, int64(s.offset))
 		b = binary.AppendVarint(b, s.gap)
 		b = append(b, boolByte(s.removed))
@@ -198,7 +199,7 @@ func (d *decoder) producers() (p producers) {
 }
 
 func (d *decoder) sources() map[model.SourceKey]*source {
-	n := d.count(21)
+	n := d.count(22)
 	if n == 0 {
 		return nil
 	}
@@ -206,8 +207,8 @@ func (d *decoder) sources() map[model.SourceKey]*source {
 	for range n {
 		k := d.key()
 		m[k] = &source{
-			activation: model.Activation(d.uvarint()), offset: d.offset(), gap: d.varint(),
-			removed: d.bool(), verdicts: d.offsets(),
+			activation: model.Activation(d.uvarint()), announced: model.Activation(d.uvarint()), offset: d.offset(),
+			gap: d.varint(), removed: d.bool(), verdicts: d.offsets(),
 		}
 	}
 	return m

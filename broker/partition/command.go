@@ -43,7 +43,7 @@ func (k Kind) String() string {
 }
 
 // commandVersion is the first byte of every command.
-const commandVersion = 1
+const commandVersion = 2
 
 // Command is what a leader proposes. Which fields count depends on Kind.
 type Command struct {
@@ -64,22 +64,27 @@ type Command struct {
 }
 
 // Source is a fiber's append to a child: it happens only if the child knows
-// Activation for Key and has taken everything before From.
+// Activation for Key and has taken everything before From, and if the fiber has
+// Seen every activation that was announced to the child.
 type Source struct {
 	Key        model.SourceKey
 	Activation model.Activation
-	From, To   model.Offset // parent offsets: taken so far, taken after this
-	Gap        int64        // parent offsets in the range that were trimmed unread
+	Seen       model.Activation // the newest one that the fiber knows
+	From, To   model.Offset     // parent offsets: taken so far, taken after this
+	Gap        int64            // parent offsets in the range that were trimmed unread
 	Verdicts   []model.Offset
 }
 
 // Activate makes a child take input from Key under Activation, from Offset on, or
-// with Keep from where it stands.
+// with Keep from where it stands. Announce only says that Activation will come:
+// whoever has not seen it can move the child no more, so that the children of
+// one parent stay at one offset while they change to it one after the other.
 type Activate struct {
 	Key          model.SourceKey
 	Activation   model.Activation
 	Offset       model.Offset
 	Keep, Remove bool
+	Announce     bool
 }
 
 // Expired names a producer to forget, unless it has written past LastOffset or
@@ -102,6 +107,7 @@ func (c *Command) Append(dst []byte) []byte {
 		s := &c.Source
 		dst = appendKey(dst, s.Key)
 		dst = binary.AppendUvarint(dst, uint64(s.Activation))
+		dst = binary.AppendUvarint(dst, uint64(s.Seen))
 		dst = binary.AppendVarint(dst, int64(s.From))
 		dst = binary.AppendVarint(dst, int64(s.To))
 		dst = binary.AppendVarint(dst, s.Gap)
@@ -112,7 +118,7 @@ func (c *Command) Append(dst []byte) []byte {
 		dst = appendKey(dst, a.Key)
 		dst = binary.AppendUvarint(dst, uint64(a.Activation))
 		dst = binary.AppendVarint(dst, int64(a.Offset))
-		dst = append(dst, boolByte(a.Keep), boolByte(a.Remove))
+		dst = append(dst, boolByte(a.Keep), boolByte(a.Remove), boolByte(a.Announce))
 	case KindTrim:
 		dst = binary.AppendVarint(dst, int64(c.LogStart))
 	case KindHorizon:
@@ -140,14 +146,14 @@ func Decode(b []byte) (Command, error) {
 		c.Batches = d.batches()
 	case KindSource:
 		c.Source = Source{
-			Key: d.key(), Activation: model.Activation(d.uvarint()),
+			Key: d.key(), Activation: model.Activation(d.uvarint()), Seen: model.Activation(d.uvarint()),
 			From: d.offset(), To: d.offset(), Gap: d.varint(), Verdicts: d.offsets(),
 		}
 		c.Batches = d.batches()
 	case KindActivate:
 		c.Activate = Activate{
 			Key: d.key(), Activation: model.Activation(d.uvarint()),
-			Offset: d.offset(), Keep: d.bool(), Remove: d.bool(),
+			Offset: d.offset(), Keep: d.bool(), Remove: d.bool(), Announce: d.bool(),
 		}
 	case KindTrim:
 		c.LogStart = d.offset()

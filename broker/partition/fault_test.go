@@ -330,8 +330,8 @@ func sampleCommands() []Command {
 	return []Command{
 		{Kind: KindLead, Epoch: 3},
 		{Kind: KindProduce, Epoch: 3, Token: 1 << 60, Batches: [][]byte{{1, 2}, {}}},
-		{Kind: KindSource, Source: Source{Key: key(1), Activation: 9, From: 5, To: 8, Gap: 1, Verdicts: []model.Offset{6, 7}}, Batches: [][]byte{{1}}},
-		{Kind: KindActivate, Activate: Activate{Key: key(2), Activation: 4, Offset: 77, Keep: true, Remove: true}},
+		{Kind: KindSource, Source: Source{Key: key(1), Activation: 9, Seen: 10, From: 5, To: 8, Gap: 1, Verdicts: []model.Offset{6, 7}}, Batches: [][]byte{{1}}},
+		{Kind: KindActivate, Activate: Activate{Key: key(2), Activation: 4, Offset: 77, Keep: true, Remove: true, Announce: true}},
 		{Kind: KindTrim, LogStart: model.OffsetMax},
 		{Kind: KindHorizon, Horizon: 12},
 		{Kind: KindExpire, Expired: []Expired{{5, 6}, {7, 8}}},
@@ -352,7 +352,7 @@ func TestCommandRoundTrip(t *testing.T) {
 			}
 		}
 	}
-	if _, err := Decode([]byte{2, 1}); !errors.Is(err, ErrFormat) {
+	if _, err := Decode([]byte{commandVersion + 1, 1}); !errors.Is(err, ErrFormat) {
 		t.Fatalf("a newer version: %v", err)
 	}
 }

@@ -67,7 +67,7 @@ func storedPartition(t *testing.T) *Partition {
 		spec.BaseSequence++
 	}
 	apply(t, p, Command{Kind: KindActivate, Epoch: 2, Activate: Activate{Key: key(1), Activation: 5, Offset: 3}})
-	apply(t, p, Command{Kind: KindSource, Epoch: 2, Source: Source{Key: key(1), Activation: 5, From: 3, To: 9, Gap: 2, Verdicts: []model.Offset{4}}})
+	apply(t, p, Command{Kind: KindSource, Epoch: 2, Source: Source{Key: key(1), Activation: 5, Seen: 5, From: 3, To: 9, Gap: 2, Verdicts: []model.Offset{4}}})
 	apply(t, p, Command{Kind: KindTrim, Epoch: 2, LogStart: 1})
 	return p
 }

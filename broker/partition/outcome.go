@@ -39,6 +39,8 @@ type BatchOutcome struct {
 type SourceState struct {
 	// Activation is the newest one known, also of a source that was removed.
 	Activation model.Activation
+	// Announced is the newest one that is to come: see Activate.
+	Announced model.Activation
 	// Offset is the parent's next offset to take.
 	Offset model.Offset
 	// Known tells that the child takes appends of Activation.

@@ -253,7 +253,7 @@ func (w *world) step() error {
 		k := key(w.r.IntN(2))
 		at := w.p.Source(k)
 		return w.propose(Command{Kind: KindActivate, Epoch: w.epoch(), Activate: Activate{
-			Key: k, Activation: at.Activation + model.Activation(w.r.IntN(3)), Keep: at.Known, Remove: w.r.IntN(6) == 0,
+			Key: k, Activation: at.Activation + model.Activation(w.r.IntN(3)), Keep: at.Known, Remove: w.r.IntN(6) == 0, Announce: w.r.IntN(4) == 0,
 		}})
 	case 7, 8, 9:
 		return w.appendSource()
@@ -312,7 +312,10 @@ func (w *world) appendSource() error {
 	if !at.Known {
 		return nil
 	}
-	s := Source{Key: k, Activation: at.Activation, From: at.Offset}
+	s := Source{Key: k, Activation: at.Activation, Seen: at.Announced, From: at.Offset}
+	if w.r.IntN(8) == 0 {
+		s.Seen = at.Activation
+	}
 	if w.r.IntN(4) == 0 {
 		s.From -= model.Offset(w.r.IntN(3))
 	}

@@ -20,6 +20,7 @@ const (
 // source is how far a child has taken one parent partition for one script.
 type source struct {
 	activation model.Activation
+	announced  model.Activation // never older than activation
 	offset     model.Offset
 	gap        int64
 	removed    bool
@@ -31,14 +32,14 @@ func (s *source) state() SourceState {
 		return SourceState{}
 	}
 	if s.removed {
-		return SourceState{Activation: s.activation}
+		return SourceState{Activation: s.activation, Announced: s.announced}
 	}
-	return SourceState{Activation: s.activation, Offset: s.offset, Known: true, Gap: s.gap, Verdicts: s.verdicts}
+	return SourceState{Activation: s.activation, Announced: s.announced, Offset: s.offset, Known: true, Gap: s.gap, Verdicts: s.verdicts}
 }
 
 // matches is the compare of the compare-and-set.
 func (s *source) matches(ask *Source) bool {
-	return s != nil && !s.removed && s.activation == ask.Activation && s.offset == ask.From
+	return s != nil && !s.removed && s.activation == ask.Activation && s.offset == ask.From && s.announced <= ask.Seen
 }
 
 // advance is the set.
@@ -52,17 +53,28 @@ func (s *source) advance(ask *Source) {
 	s.verdicts = slices.Clip(all[max(0, len(all)-verdictsMax):])
 }
 
-// activate applies an Activate: only a newer activation changes anything, so that
-// a repeated one does not move a source back.
+// activate applies an Activate: only a newer activation than is known, and no
+// older one than was announced, changes anything, so that a repeated one does not
+// move a source back.
 func (p *Partition) activate(a *Activate) SourceState {
 	s := p.sources[a.Key]
-	if s != nil && a.Activation <= s.activation {
+	if s != nil && (a.Activation <= s.activation || a.Activation < s.announced) {
 		return s.state()
 	}
 	if p.sources == nil {
 		p.sources = map[model.SourceKey]*source{}
 	}
-	next := &source{activation: a.Activation, offset: a.Offset, removed: a.Remove}
+	if a.Announce {
+		next := source{removed: true}
+		if s != nil {
+			next = *s
+		}
+		next.announced = a.Activation
+		p.sources[a.Key] = &next
+		p.forgetRemoved()
+		return next.state()
+	}
+	next := &source{activation: a.Activation, announced: a.Activation, offset: a.Offset, removed: a.Remove}
 	if a.Keep && !a.Remove && s != nil && !s.removed {
 		next.offset, next.gap, next.verdicts = s.offset, s.gap, s.verdicts
 	}
@@ -81,7 +93,7 @@ func (p *Partition) forgetRemoved() {
 		return
 	}
 	slices.SortStableFunc(removed, func(a, b model.SourceKey) int {
-		return cmp.Compare(p.sources[a].activation, p.sources[b].activation)
+		return cmp.Compare(p.sources[a].announced, p.sources[b].announced)
 	})
 	for _, k := range removed[:len(removed)-removedMax] {
 		delete(p.sources, k)

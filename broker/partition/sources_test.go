@@ -10,9 +10,9 @@ import (
 // taken is what the checker knows of a source: how far the appends that were
 // accepted have brought it.
 type taken struct {
-	activation model.Activation
-	offset     model.Offset
-	known      bool
+	activation, announced model.Activation
+	offset                model.Offset
+	known                 bool
 }
 
 // checkSources recomputes every source from the log: under one activation, the
@@ -32,17 +32,22 @@ func checkSources(log []Entry, results []Outcome) error {
 		case KindActivate:
 			a := c.Activate
 			s := state[a.Key]
-			if a.Activation <= s.activation && i > 0 && s != (taken{}) {
+			if s != (taken{}) && (a.Activation <= s.activation || a.Activation < s.announced) {
 				continue
 			}
-			next := taken{a.Activation, a.Offset, !a.Remove}
+			if a.Announce {
+				s.announced = a.Activation
+				state[a.Key] = s
+				continue
+			}
+			next := taken{a.Activation, a.Activation, a.Offset, !a.Remove}
 			if a.Keep && s.known && !a.Remove {
 				next.offset = s.offset
 			}
 			state[a.Key] = next
 		case KindSource:
 			s := state[c.Source.Key]
-			if !s.known || s.activation != c.Source.Activation || s.offset != c.Source.From {
+			if !s.known || s.activation != c.Source.Activation || s.offset != c.Source.From || s.announced > c.Source.Seen {
 				return fmt.Errorf("entry %d: range %d to %d of activation %d was taken at %+v", i+1, c.Source.From, c.Source.To, c.Source.Activation, s)
 			}
 			s.offset = c.Source.To
@@ -59,6 +64,7 @@ func TestBrokenCompareAndSetIsNoticed(t *testing.T) {
 		"any from":       func(s SourceState, ask Source) bool { return s.Activation == ask.Activation },
 		"any activation": func(s SourceState, ask Source) bool { return s.Offset == ask.From },
 		"older from":     func(s SourceState, ask Source) bool { return ask.From <= s.Offset && s.Activation == ask.Activation },
+		"unseen":         func(s SourceState, ask Source) bool { return ask.From == s.Offset && s.Activation == ask.Activation },
 	} {
 		t.Run(name, func(t *testing.T) {
 			noticed := 0
@@ -112,6 +118,32 @@ func TestRemovedSourceStaysRemoved(t *testing.T) {
 	if len(p.sources) != removedMax+1 {
 		t.Fatalf("%d sources are remembered", len(p.sources))
 	}
+}
+
+// TestAnnouncedActivationFences follows a child from the announcement on: it
+// stays where it is for whoever has not seen it, and takes no older activation.
+func TestAnnouncedActivationFences(t *testing.T) {
+	p := &Partition{}
+	k := key(0)
+	stands := func(what string, s, want SourceState) {
+		t.Helper()
+		if s.Activation != want.Activation || s.Announced != want.Announced || s.Offset != want.Offset || s.Known != want.Known {
+			t.Fatalf("%s: %+v, want %+v", what, s, want)
+		}
+	}
+	stands("announced before it is known", p.activate(&Activate{Key: k, Activation: 6, Announce: true}), SourceState{Announced: 6})
+	stands("an older one", p.activate(&Activate{Key: k, Activation: 5, Offset: 3}), SourceState{Announced: 6})
+	stands("taken", p.activate(&Activate{Key: k, Activation: 6, Offset: 3}), SourceState{Activation: 6, Announced: 6, Offset: 3, Known: true})
+	stands("the next announced", p.activate(&Activate{Key: k, Activation: 8, Announce: true}), SourceState{Activation: 6, Announced: 8, Offset: 3, Known: true})
+	stands("one between", p.activate(&Activate{Key: k, Activation: 7, Keep: true}), SourceState{Activation: 6, Announced: 8, Offset: 3, Known: true})
+	s := p.sources[k]
+	if s.matches(&Source{Activation: 6, Seen: 7, From: 3}) {
+		t.Fatal("an append by a fiber that has not seen what was announced")
+	}
+	if !s.matches(&Source{Activation: 6, Seen: 8, From: 3}) {
+		t.Fatal("an append by a fiber that has seen it is refused")
+	}
+	stands("taken too", p.activate(&Activate{Key: k, Activation: 8, Keep: true}), SourceState{Activation: 8, Announced: 8, Offset: 3, Known: true})
 }
 
 func TestVerdictsAreBounded(t *testing.T) {

@@ -346,7 +346,7 @@ func (pl *player) command(w words) Command {
 			break
 		}
 		c.Kind = KindSource
-		c.Source = Source{Key: k, Activation: model.Activation(w.int("act", 1)), From: w.offset("from"), To: w.offset("to"), Gap: w.int("gap", 0)}
+		c.Source = Source{Key: k, Activation: model.Activation(w.int("act", 1)), Seen: model.Activation(w.int("seen", w.int("act", 1))), From: w.offset("from"), To: w.offset("to"), Gap: w.int("gap", 0)}
 		if v := w.int("skip", -1); v >= 0 {
 			c.Source.Verdicts = []model.Offset{model.Offset(v)}
 		}
@@ -355,7 +355,7 @@ func (pl *player) command(w words) Command {
 		c.Batches = [][]byte{[]byte(strings.Repeat("x", 70))}
 	case "activate":
 		c.Kind = KindActivate
-		c.Activate = Activate{Key: k, Activation: model.Activation(w.int("act", 1)), Offset: w.offset("from"), Keep: w.flags["keep"], Remove: w.flags["remove"]}
+		c.Activate = Activate{Key: k, Activation: model.Activation(w.int("act", 1)), Offset: w.offset("from"), Keep: w.flags["keep"], Remove: w.flags["remove"], Announce: w.flags["announce"]}
 	case "trim":
 		c.Kind, c.LogStart = KindTrim, w.offset("to")
 	case "horizon":

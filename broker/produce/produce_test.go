@@ -317,7 +317,7 @@ func TestAppendTime(t *testing.T) {
 	}
 	mine := batch("from a fiber")
 	as := bytes.Clone(mine)
-	if _, err := r.service.AppendSource(t.Context(), id, partition.Source{Key: key, Activation: 1, To: 1}, [][]byte{mine}); err != nil {
+	if _, err := r.service.AppendSource(t.Context(), id, partition.Source{Key: key, Activation: 1, Seen: 1, To: 1}, [][]byte{mine}); err != nil {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(mine, as) {
@@ -412,7 +412,7 @@ func TestSourceErrors(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.fates(c.fate)
-		src := partition.Source{Key: key, Activation: 1, From: 0, To: 10}
+		src := partition.Source{Key: key, Activation: 1, Seen: 1, From: 0, To: 10}
 		_, err = r.service.AppendSource(t.Context(), id, src, [][]byte{batch("out")})
 		if !errors.Is(err, c.err) {
 			t.Errorf("fate %d: append %v, want %v", c.fate, err, c.err)
