@@ -2,6 +2,7 @@ package plugins
 
 import (
 	"context"
+	"net"
 	gosync "sync"
 
 	goplugin "github.com/hashicorp/go-plugin"
@@ -35,14 +36,9 @@ var handshake = goplugin.HandshakeConfig{
 	MagicCookieValue: "3f6f1d5b6c1e4a0f",
 }
 
-const (
-	// messageBytesMax bounds a message: the largest input or output of a
-	// batch, with room around it.
-	messageBytesMax = 256 << 20
-	// windowBytes is what one end may send before the other has read it: the
-	// next batch lies ready while one is transformed.
-	windowBytes = 4 << 20
-)
+// windowBytes is what one end may send before the other has read it: the next
+// batch lies ready while one is transformed.
+const windowBytes = 4 << 20
 
 // kind is one of them, on either side.
 type kind struct {
@@ -66,7 +62,7 @@ func (k *kind) GRPCClient(_ context.Context, _ *goplugin.GRPCBroker, conn *grpc.
 func serverKinds(h Host) goplugin.PluginSet {
 	return goplugin.PluginSet{
 		kindControl: &kind{serve: func(r grpc.ServiceRegistrar) { control.Serve(r, h) }},
-		kindSync:    &kind{serve: func(r grpc.ServiceRegistrar) { sync.Serve(r, h) }},
+		kindSync:    &kind{serve: func(grpc.ServiceRegistrar) {}}, // see lines
 		kindAsync:   &kind{serve: func(r grpc.ServiceRegistrar) { async.Serve(r, h) }},
 	}
 }
@@ -76,10 +72,26 @@ type clientKinds struct {
 	once gosync.Once
 	conn *grpc.ClientConn
 	link *control.Link
+	rule rule
+	addr net.Addr // of the sidecar's socket; set before the kinds are used
+}
+
+// dial makes another connection to the sidecar, and asks the kernel who is there.
+func (c *clientKinds) dial(ctx context.Context) (net.Conn, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, c.addr.Network(), c.addr.String())
+	if err != nil {
+		return nil, err
+	}
+	if _, _, err := (peercred{rule: c.rule}).ClientHandshake(ctx, "", conn); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
 }
 
 func (c *clientKinds) linkOf(conn *grpc.ClientConn) *control.Link {
-	c.once.Do(func() { c.conn, c.link = conn, control.NewLink(conn) })
+	c.once.Do(func() { c.conn, c.link = conn, &control.Link{Conn: conn, Dial: c.dial} })
 	return c.link
 }
 
@@ -91,21 +103,21 @@ func (c *clientKinds) set() goplugin.PluginSet {
 	}
 }
 
-func dialOptions(r rule) []grpc.DialOption {
+func (c *clientKinds) dialOptions() []grpc.DialOption {
 	return []grpc.DialOption{
-		grpc.WithTransportCredentials(peercred{r}),
+		grpc.WithTransportCredentials(peercred{rule: c.rule}),
 		grpc.WithInitialWindowSize(windowBytes), grpc.WithInitialConnWindowSize(4 * windowBytes),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(messageBytesMax), grpc.MaxCallSendMsgSize(messageBytesMax)),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(control.MessageBytesMax), grpc.MaxCallSendMsgSize(control.MessageBytesMax)),
 		grpc.WithReadBufferSize(256 << 10), grpc.WithWriteBufferSize(256 << 10),
 		grpc.WithIdleTimeout(0), // the connection's end is the sidecar's
 	}
 }
 
-func serverOptions(r rule) []grpc.ServerOption {
+func serverOptions(r rule, l *lines) []grpc.ServerOption {
 	return []grpc.ServerOption{
-		grpc.Creds(peercred{r}),
+		grpc.Creds(peercred{rule: r, lines: l}),
 		grpc.InitialWindowSize(windowBytes), grpc.InitialConnWindowSize(4 * windowBytes),
-		grpc.MaxRecvMsgSize(messageBytesMax), grpc.MaxSendMsgSize(messageBytesMax),
+		grpc.MaxRecvMsgSize(control.MessageBytesMax), grpc.MaxSendMsgSize(control.MessageBytesMax),
 		grpc.ReadBufferSize(256 << 10), grpc.WriteBufferSize(256 << 10),
 	}
 }

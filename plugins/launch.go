@@ -66,11 +66,11 @@ func Launch(ctx context.Context, ask LaunchAsk) (*Sidecar, error) {
 	// Nothing of the broker's environment, which may hold secrets.
 	command.Env = []string{"TMPDIR=" + dir, envBrokerUID + "=" + strconv.Itoa(os.Geteuid()), envLifeline + "=3"}
 	command.ExtraFiles = []*os.File{lifeRead}
-	kinds := &clientKinds{}
+	kinds := &clientKinds{rule: onlyPID(func() int { return command.Process.Pid })}
 	client := goplugin.NewClient(&goplugin.ClientConfig{
 		HandshakeConfig: handshake, Plugins: kinds.set(), Cmd: command, SkipHostEnv: true, StartTimeout: startTimeMax,
 		AllowedProtocols: []goplugin.Protocol{goplugin.ProtocolGRPC}, Logger: hclog.NewNullLogger(), Stderr: ask.Stderr,
-		GRPCDialOptions: dialOptions(onlyPID(func() int { return command.Process.Pid })),
+		GRPCDialOptions: kinds.dialOptions(),
 	})
 	var once gosync.Once
 	end := func() error {
@@ -81,7 +81,7 @@ func Launch(ctx context.Context, ask LaunchAsk) (*Sidecar, error) {
 		})
 		return nil
 	}
-	_, err = client.Start()
+	kinds.addr, err = client.Start()
 	lifeRead.Close()
 	if err != nil {
 		end()
@@ -108,18 +108,18 @@ func Attach(ctx context.Context, ask AttachAsk) (*Sidecar, error) {
 	if err != nil {
 		return fail(fmt.Errorf("%w: %w", control.ErrDown, err))
 	}
-	kinds := &clientKinds{}
+	kinds := &clientKinds{rule: judge, addr: &net.UnixAddr{Name: ask.Socket, Net: "unix"}}
 	gone := &attached{gone: make(chan struct{})}
 	client := goplugin.NewClient(&goplugin.ClientConfig{
 		HandshakeConfig: handshake, Plugins: kinds.set(), Logger: hclog.NewNullLogger(),
 		AllowedProtocols: []goplugin.Protocol{goplugin.ProtocolGRPC},
 		Reattach: &goplugin.ReattachConfig{
 			Protocol: goplugin.ProtocolGRPC, ProtocolVersion: control.Protocol,
-			Addr:         &net.UnixAddr{Name: ask.Socket, Net: "unix"},
+			Addr:         kinds.addr,
 			ReattachFunc: func() (runner.AttachedRunner, error) { return gone, nil },
 			Test:         true, // so that nothing here ends it
 		},
-		GRPCDialOptions: dialOptions(judge),
+		GRPCDialOptions: kinds.dialOptions(),
 	})
 	var once gosync.Once
 	s, err := connect(ctx, client, kinds, func() error {

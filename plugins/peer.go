@@ -30,8 +30,12 @@ type peer struct {
 type rule func(p peer) error
 
 // peercred is gRPC's transport security for unix sockets: nothing is encrypted,
-// but both ends ask the kernel who the other is.
-type peercred struct{ rule rule }
+// but both ends ask the kernel who the other is. A server gives the connections
+// that are not gRPC's to lines.
+type peercred struct {
+	rule  rule
+	lines *lines
+}
 
 // ClientHandshake implements credentials.TransportCredentials.
 func (c peercred) ClientHandshake(_ context.Context, _ string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
@@ -40,7 +44,10 @@ func (c peercred) ClientHandshake(_ context.Context, _ string, conn net.Conn) (n
 
 // ServerHandshake implements credentials.TransportCredentials.
 func (c peercred) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	return c.handshake(conn)
+	if _, _, err := c.handshake(conn); err != nil {
+		return nil, nil, err
+	}
+	return c.lines.sort(conn)
 }
 
 func (c peercred) handshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {

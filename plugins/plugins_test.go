@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -22,26 +23,28 @@ var (
 	digest  = model.Digest{1, 2, 3}
 )
 
-// fakeHost serves fakes of all three kinds to the one session "token".
+// fakeHost serves fakes of all three kinds to the one session of its token.
 type fakeHost struct {
 	control *control.Fake
 	sync    *sync.Fake
 	async   *async.Fake
+	token   string
+	socket  string // where attach serves it
 }
 
 func newFakeHost() *fakeHost {
 	c := &control.Fake{}
-	return &fakeHost{control: c, sync: &sync.Fake{Control: c}, async: &async.Fake{Control: c}}
+	return &fakeHost{control: c, sync: &sync.Fake{Control: c}, async: &async.Fake{Control: c}, token: "token"}
 }
 
 func (h *fakeHost) Open(s control.Session) (control.Hello, string, error) {
 	hello, err := h.control.Hello(context.Background(), s)
 	hello.Walls = []control.Wall{{Name: "w", Text: "why"}}
-	return hello, "token", err
+	return hello, h.token, err
 }
 
 func (h *fakeHost) check(token string) error {
-	if token != "token" {
+	if token != h.token {
 		return control.ErrSession
 	}
 	return nil
@@ -60,6 +63,9 @@ func attach(t testing.TB, h Host) (s *Sidecar, end func()) {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	path := filepath.Join(dir, "s")
+	if f, ok := h.(*fakeHost); ok {
+		f.socket = path
+	}
 	l, err := Listen(path, -1)
 	if err != nil {
 		t.Fatal(err)
@@ -218,6 +224,103 @@ func TestSyncDeadlineTravels(t *testing.T) {
 	defer cancel()
 	if _, err := s.Sync.Transform(ctx, sync.Batch{Digest: digest}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatal(err)
+	}
+}
+
+// Batches under way at one time have lines of their own: none gets another's
+// answer, also after callers gave up while theirs was on its way.
+func TestSyncLinesAreNotMixed(t *testing.T) {
+	h := newFakeHost()
+	s, _ := attach(t, h)
+	hello(t, s)
+	loadFake(t, s)
+	h.sync.Do = func(ctx context.Context, b sync.Batch) (sync.Result, error) {
+		if b.Partition%3 == 0 {
+			<-time.After(time.Millisecond)
+		}
+		return sync.Result{Records: b.Records}, nil
+	}
+	const callers, rounds = 100, 30
+	done := make(chan error, callers)
+	for i := range callers {
+		go func() {
+			for n := range rounds {
+				ctx, cancel := context.WithCancel(context.Background())
+				if n%5 == 4 {
+					time.AfterFunc(time.Duration(i)*10*time.Microsecond, cancel)
+				}
+				want := bytes.Repeat(fmt.Appendf(nil, "%d of %d;", n, i), 1+i*n)
+				got, err := s.Sync.Transform(ctx, sync.Batch{Digest: digest, Partition: int32(i), Records: want})
+				cancel()
+				switch {
+				case err != nil && (n%5 != 4 || !errors.Is(err, context.Canceled)):
+					done <- err
+					return
+				case err == nil && !bytes.Equal(got.Records, want):
+					done <- fmt.Errorf("%d of %d got %d bytes of somebody else", n, i, len(got.Records))
+					return
+				}
+			}
+			done <- nil
+		}()
+	}
+	for range callers {
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// What is neither gRPC nor a line, or sends a message larger than any, is hung up
+// on; others go on.
+func TestStrangersOnTheSocket(t *testing.T) {
+	h := newFakeHost()
+	s, _ := attach(t, h)
+	hello(t, s)
+	loadFake(t, s)
+	for name, sent := range map[string]string{
+		"another protocol":  "millrace-sync 2\n",
+		"another session":   sync.Preface + "\x08\x00\x00\x00\x0a\x06others",
+		"garbage":           sync.Preface + "\x02\x00\x00\x00\xff\xff",
+		"a message too big": sync.Preface + "\xff\xff\xff\xff",
+	} {
+		conn, err := net.Dial("unix", h.socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := conn.Write([]byte(sent)); err != nil {
+			t.Fatal(err)
+		}
+		conn.SetDeadline(time.Now().Add(10 * time.Second))
+		if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s: still connected", name)
+		}
+	}
+	if _, err := s.Sync.Transform(context.Background(), sync.Batch{Digest: digest}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A new session begins lines of its own.
+func TestSyncFollowsTheSession(t *testing.T) {
+	h := newFakeHost()
+	s, _ := attach(t, h)
+	hello(t, s)
+	loadFake(t, s)
+	ask := sync.Batch{Digest: digest}
+	if _, err := s.Sync.Transform(context.Background(), ask); err != nil {
+		t.Fatal(err)
+	}
+	h.token = "another"
+	hello(t, s)
+	loadFake(t, s)
+	if _, err := s.Sync.Transform(context.Background(), ask); err != nil {
+		t.Fatal(err)
+	}
+	h.token = "a third"
+	if _, err := s.Sync.Transform(context.Background(), ask); err != nil {
+		t.Fatalf("a line that was welcome: %v", err)
 	}
 }
 
@@ -405,7 +508,7 @@ func TestPeers(t *testing.T) {
 		"own process":   {onlyPID(os.Getpid), true},
 		"other process": {onlyPID(os.Getppid), false},
 	} {
-		if _, _, err := (peercred{c.rule}).handshake(conn); (err == nil) != c.ok || err != nil && !errors.Is(err, ErrPeer) {
+		if _, _, err := (peercred{rule: c.rule}).handshake(conn); (err == nil) != c.ok || err != nil && !errors.Is(err, ErrPeer) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -19,7 +19,6 @@ import (
 
 	"github.com/millrace-io/millrace/plugins/async"
 	"github.com/millrace-io/millrace/plugins/control"
-	"github.com/millrace-io/millrace/plugins/sync"
 )
 
 // Lifeline is the broker's end of a launched sidecar's life; nil when this
@@ -47,10 +46,12 @@ func Serve(h Host) error {
 	if err != nil {
 		return fmt.Errorf("serve the broker: %s is not set: this is for `millrace start`; give --socket PATH to serve on one", envBrokerUID)
 	}
+	l := newLines(h)
+	defer l.close()
 	goplugin.Serve(&goplugin.ServeConfig{
 		HandshakeConfig: handshake, Plugins: serverKinds(h), Logger: hclog.NewNullLogger(),
 		GRPCServer: func(options []grpc.ServerOption) *grpc.Server {
-			return grpc.NewServer(append(options, serverOptions(onlyUID(uid))...)...)
+			return grpc.NewServer(append(options, serverOptions(onlyUID(uid), l)...)...)
 		},
 	})
 	return nil
@@ -116,9 +117,10 @@ func ServeSocket(ctx context.Context, h Host, l net.Listener) error {
 	if err != nil {
 		return err
 	}
-	s := grpc.NewServer(serverOptions(judge)...)
+	beside := newLines(h)
+	defer beside.close()
+	s := grpc.NewServer(serverOptions(judge, beside)...)
 	control.Serve(s, h)
-	sync.Serve(s, h)
 	async.Serve(s, h)
 	// go-plugin's clients ask this service whether a plugin lives.
 	answers := health.NewServer()

@@ -2,6 +2,7 @@ package async
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -147,7 +148,11 @@ func (f *clientFiber) receive() {
 	for {
 		r, err := f.stream.Recv()
 		if err != nil {
-			f.fail(fmt.Errorf("fiber's stream: %w", control.FromStatus(err)))
+			reason := control.FromStatus(err)
+			if errors.Is(reason, context.Canceled) { // not by Close, which says so first: the link is gone
+				reason = control.ErrDown
+			}
+			f.fail(fmt.Errorf("fiber's stream: %w", reason))
 			return
 		}
 		f.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync/atomic"
 
@@ -20,21 +21,29 @@ const sessionKey = "millrace-session"
 // Link is a connection to a sidecar, with the session that Hello opened on it.
 // The clients of all three kinds share one.
 type Link struct {
-	Conn    grpc.ClientConnInterface
+	Conn grpc.ClientConnInterface
+	// Dial makes a connection of its own to the same sidecar, for a Line.
+	Dial    func(context.Context) (net.Conn, error)
 	session atomic.Pointer[string]
 }
 
-// NewLink makes a link of a connection.
-func NewLink(conn grpc.ClientConnInterface) *Link { return &Link{Conn: conn} }
+// Session gives the token that Hello brought; without one it fails with ErrSession.
+func (l *Link) Session() (string, error) {
+	token := l.session.Load()
+	if token == nil {
+		return "", fmt.Errorf("%w: say hello first", ErrSession)
+	}
+	return *token, nil
+}
 
 // Outgoing adds the session to a call's context; without one it fails with
 // ErrSession.
 func (l *Link) Outgoing(ctx context.Context) (context.Context, error) {
-	token := l.session.Load()
-	if token == nil {
-		return nil, fmt.Errorf("%w: say hello first", ErrSession)
+	token, err := l.Session()
+	if err != nil {
+		return nil, err
 	}
-	return metadata.AppendToOutgoingContext(ctx, sessionKey, *token), nil
+	return metadata.AppendToOutgoingContext(ctx, sessionKey, token), nil
 }
 
 // TokenOf reads the session's token of an incoming call.

@@ -3,6 +3,7 @@ package sync
 import (
 	"context"
 	"fmt"
+	"net"
 	gosync "sync"
 	"time"
 
@@ -11,156 +12,151 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// Client is a Transformer over a link: all transforms share one stream, which is
-// opened when it is needed and again after it broke.
+const (
+	// linesMax bounds the batches under way; beyond it callers wait. A sidecar may
+	// have 1,024 files open.
+	linesMax = 512
+	// linesIdleMax bounds the lines that wait for the next batch.
+	linesIdleMax = 64
+)
+
+// Preface is what a client sends first, so that the sidecar knows the connection
+// from one of gRPC's.
+const Preface = "millrace-sync 1\n"
+
+// Client is a Transformer over lines: each batch has one to itself until it is
+// answered, and the caller itself waits for the answer.
 type Client struct {
-	link *control.Link
-	grpc pluginpb.SyncClient
+	link  *control.Link
+	seats chan struct{}
 
 	mu   gosync.Mutex
-	line *line
+	idle []*line // the one used last comes last
 }
 
-// line is one stream. sending is held over Send, which waits when the other end
-// does not read; mu guards the rest and is never held while waiting, so that
-// answers are taken meanwhile.
+// line is a connection of one session.
 type line struct {
-	stream  pluginpb.Sync_RunClient
-	sending gosync.Mutex
-
-	mu      gosync.Mutex
-	cancel  context.CancelFunc
-	next    uint64
-	waiting map[uint64]chan<- reply // nil once the stream is broken
-	broken  error
-}
-
-type reply struct {
-	answer *pluginpb.SyncResponse
-	err    error
+	*control.Line
+	session string
 }
 
 // NewClient makes a client.
 func NewClient(l *control.Link) *Client {
-	return &Client{link: l, grpc: pluginpb.NewSyncClient(l.Conn)}
+	return &Client{link: l, seats: make(chan struct{}, linesMax)}
 }
 
 // Transform implements Transformer. If ctx ends before the answer is here, its
 // error is returned.
 func (c *Client) Transform(ctx context.Context, b Batch) (Result, error) {
-	if err := ctx.Err(); err != nil {
+	select {
+	case c.seats <- struct{}{}:
+		defer func() { <-c.seats }()
+	case <-ctx.Done():
+		return Result{}, ctx.Err()
+	}
+	l, err := c.take(ctx)
+	if err != nil {
 		return Result{}, err
 	}
+	answer, err := l.ask(ctx, b)
+	if err != nil {
+		l.Close()
+		return Result{}, err
+	}
+	c.giveBack(l)
+	return resultFrom(answer)
+}
+
+// take gives a line of the session of now: an idle one or a new one.
+func (c *Client) take(ctx context.Context) (*line, error) {
+	session, err := c.link.Session()
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	for n := len(c.idle); n > 0; n = len(c.idle) {
+		l := c.idle[n-1]
+		c.idle = c.idle[:n-1]
+		if l.session == session {
+			c.mu.Unlock()
+			return l, nil
+		}
+		l.Close()
+	}
+	c.mu.Unlock()
+	return c.dial(ctx, session)
+}
+
+func (c *Client) giveBack(l *line) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.idle) == linesIdleMax {
+		l.Close()
+		return
+	}
+	c.idle = append(c.idle, l)
+}
+
+// dial makes a line and has the sidecar agree to the session.
+func (c *Client) dial(ctx context.Context, session string) (*line, error) {
+	conn, err := c.link.Dial(ctx)
+	if err != nil {
+		return nil, down(ctx, err)
+	}
+	l := &line{control.NewLine(conn), session}
+	if err := l.hello(ctx, conn); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+func (l *line) hello(ctx context.Context, conn net.Conn) error {
+	defer context.AfterFunc(ctx, func() { l.Close() })()
+	if _, err := conn.Write([]byte(Preface)); err != nil {
+		return down(ctx, err)
+	}
+	if err := l.Send(&pluginpb.SyncHello{Session: l.session}); err != nil {
+		return down(ctx, err)
+	}
+	var welcome pluginpb.SyncWelcome
+	if err := l.Receive(&welcome); err != nil {
+		return down(ctx, err)
+	}
+	if r := welcome.GetRefused(); r != nil {
+		return control.FromCode(codes.Code(r.GetCode()), r.GetText())
+	}
+	return nil
+}
+
+// ask sends a batch and waits for what became of it. After an error the line is
+// good for nothing: an answer may still come.
+func (l *line) ask(ctx context.Context, b Batch) (*pluginpb.SyncResponse, error) {
 	request := &pluginpb.SyncRequest{Digest: b.Digest[:], Topic: b.Topic, TopicId: b.TopicID[:], Partition: b.Partition, Records: b.Records}
 	if end, ok := ctx.Deadline(); ok {
 		request.TimeMaxNs = max(1, int64(time.Until(end)))
 	}
-	l, err := c.current()
+	stop := context.AfterFunc(ctx, func() { l.Close() })
+	var answer pluginpb.SyncResponse
+	err := l.Send(request)
+	if err == nil {
+		err = l.Receive(&answer)
+	}
+	if !stop() && err == nil { // the line is being closed
+		err = ctx.Err()
+	}
 	if err != nil {
-		return Result{}, err
+		return nil, down(ctx, err)
 	}
-	answer := make(chan reply, 1)
-	id, err := l.send(request, answer)
-	if err != nil {
-		return Result{}, err
-	}
-	select {
-	case r := <-answer:
-		if r.err != nil {
-			return Result{}, r.err
-		}
-		return resultFrom(r.answer)
-	case <-ctx.Done():
-		l.forget(id)
-		return Result{}, ctx.Err()
-	}
+	return &answer, nil
 }
 
-// current returns the stream, a new one if there is none that works.
-func (c *Client) current() (*line, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.line != nil && c.line.works() {
-		return c.line, nil
+// down is what a broken line means to the caller: its own end, or the sidecar's.
+func down(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	outgoing, err := c.link.Outgoing(ctx)
-	if err != nil {
-		cancel()
-		return nil, err
-	}
-	stream, err := c.grpc.Run(outgoing)
-	if err != nil {
-		cancel()
-		return nil, control.FromStatus(err)
-	}
-	c.line = &line{stream: stream, cancel: cancel, waiting: map[uint64]chan<- reply{}}
-	go c.line.receive()
-	return c.line, nil
-}
-
-func (l *line) works() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.broken == nil
-}
-
-func (l *line) send(r *pluginpb.SyncRequest, answer chan<- reply) (uint64, error) {
-	if err := l.register(r, answer); err != nil {
-		return 0, err
-	}
-	l.sending.Lock()
-	defer l.sending.Unlock()
-	// An error of Send is io.EOF: receive learns the reason and tells all.
-	_ = l.stream.Send(r)
-	return r.Id, nil
-}
-
-func (l *line) register(r *pluginpb.SyncRequest, answer chan<- reply) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.broken != nil {
-		return l.broken
-	}
-	l.next++
-	r.Id = l.next
-	l.waiting[r.Id] = answer
-	return nil
-}
-
-func (l *line) forget(id uint64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	delete(l.waiting, id)
-}
-
-// receive hands out answers until the stream ends.
-func (l *line) receive() {
-	defer l.cancel()
-	for {
-		r, err := l.stream.Recv()
-		if err != nil {
-			l.fail(control.FromStatus(err))
-			return
-		}
-		l.mu.Lock()
-		answer := l.waiting[r.GetId()]
-		delete(l.waiting, r.GetId())
-		l.mu.Unlock()
-		if answer != nil {
-			answer <- reply{answer: r}
-		}
-	}
-}
-
-func (l *line) fail(err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.broken = fmt.Errorf("sync stream: %w", err)
-	for _, answer := range l.waiting {
-		answer <- reply{err: l.broken}
-	}
-	l.waiting = nil
+	return fmt.Errorf("sync line: %w: %w", control.ErrDown, err)
 }
 
 func resultFrom(r *pluginpb.SyncResponse) (Result, error) {

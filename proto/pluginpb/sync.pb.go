@@ -23,22 +23,111 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// SyncHello begins a line, SyncWelcome answers it; then each request is answered
+// before the next.
+type SyncHello struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Session       string                 `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SyncHello) Reset() {
+	*x = SyncHello{}
+	mi := &file_pluginpb_sync_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SyncHello) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SyncHello) ProtoMessage() {}
+
+func (x *SyncHello) ProtoReflect() protoreflect.Message {
+	mi := &file_pluginpb_sync_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SyncHello.ProtoReflect.Descriptor instead.
+func (*SyncHello) Descriptor() ([]byte, []int) {
+	return file_pluginpb_sync_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *SyncHello) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+type SyncWelcome struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Refused       *Refusal               `protobuf:"bytes,1,opt,name=refused,proto3" json:"refused,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SyncWelcome) Reset() {
+	*x = SyncWelcome{}
+	mi := &file_pluginpb_sync_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SyncWelcome) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SyncWelcome) ProtoMessage() {}
+
+func (x *SyncWelcome) ProtoReflect() protoreflect.Message {
+	mi := &file_pluginpb_sync_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SyncWelcome.ProtoReflect.Descriptor instead.
+func (*SyncWelcome) Descriptor() ([]byte, []int) {
+	return file_pluginpb_sync_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *SyncWelcome) GetRefused() *Refusal {
+	if x != nil {
+		return x.Refused
+	}
+	return nil
+}
+
 type SyncRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	Digest        []byte                 `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
-	Topic         string                 `protobuf:"bytes,3,opt,name=topic,proto3" json:"topic,omitempty"`
-	TopicId       []byte                 `protobuf:"bytes,4,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
-	Partition     int32                  `protobuf:"varint,5,opt,name=partition,proto3" json:"partition,omitempty"`
-	TimeMaxNs     int64                  `protobuf:"varint,6,opt,name=time_max_ns,json=timeMaxNs,proto3" json:"time_max_ns,omitempty"`
-	Records       []byte                 `protobuf:"bytes,7,opt,name=records,proto3" json:"records,omitempty"`
+	Digest        []byte                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
+	Topic         string                 `protobuf:"bytes,2,opt,name=topic,proto3" json:"topic,omitempty"`
+	TopicId       []byte                 `protobuf:"bytes,3,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
+	Partition     int32                  `protobuf:"varint,4,opt,name=partition,proto3" json:"partition,omitempty"`
+	TimeMaxNs     int64                  `protobuf:"varint,5,opt,name=time_max_ns,json=timeMaxNs,proto3" json:"time_max_ns,omitempty"`
+	Records       []byte                 `protobuf:"bytes,6,opt,name=records,proto3" json:"records,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SyncRequest) Reset() {
 	*x = SyncRequest{}
-	mi := &file_pluginpb_sync_proto_msgTypes[0]
+	mi := &file_pluginpb_sync_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -50,7 +139,7 @@ func (x *SyncRequest) String() string {
 func (*SyncRequest) ProtoMessage() {}
 
 func (x *SyncRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pluginpb_sync_proto_msgTypes[0]
+	mi := &file_pluginpb_sync_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -63,14 +152,7 @@ func (x *SyncRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncRequest.ProtoReflect.Descriptor instead.
 func (*SyncRequest) Descriptor() ([]byte, []int) {
-	return file_pluginpb_sync_proto_rawDescGZIP(), []int{0}
-}
-
-func (x *SyncRequest) GetId() uint64 {
-	if x != nil {
-		return x.Id
-	}
-	return 0
+	return file_pluginpb_sync_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *SyncRequest) GetDigest() []byte {
@@ -117,22 +199,21 @@ func (x *SyncRequest) GetRecords() []byte {
 
 type SyncResponse struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
-	Id        uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	Unchanged bool                   `protobuf:"varint,2,opt,name=unchanged,proto3" json:"unchanged,omitempty"`
-	Records   []byte                 `protobuf:"bytes,3,opt,name=records,proto3" json:"records,omitempty"`
-	CpuNs     int64                  `protobuf:"varint,4,opt,name=cpu_ns,json=cpuNs,proto3" json:"cpu_ns,omitempty"`
-	Failure   *SyncFailure           `protobuf:"bytes,5,opt,name=failure,proto3" json:"failure,omitempty"`
+	Unchanged bool                   `protobuf:"varint,1,opt,name=unchanged,proto3" json:"unchanged,omitempty"`
+	Records   []byte                 `protobuf:"bytes,2,opt,name=records,proto3" json:"records,omitempty"`
+	CpuNs     int64                  `protobuf:"varint,3,opt,name=cpu_ns,json=cpuNs,proto3" json:"cpu_ns,omitempty"`
+	Failure   *SyncFailure           `protobuf:"bytes,4,opt,name=failure,proto3" json:"failure,omitempty"`
 	// refused says that the batch did not run: code is a gRPC status code.
-	Refused       *Refusal `protobuf:"bytes,6,opt,name=refused,proto3" json:"refused,omitempty"`
-	RecordsIn     int32    `protobuf:"varint,7,opt,name=records_in,json=recordsIn,proto3" json:"records_in,omitempty"`
-	RecordsOut    int32    `protobuf:"varint,8,opt,name=records_out,json=recordsOut,proto3" json:"records_out,omitempty"`
+	Refused       *Refusal `protobuf:"bytes,5,opt,name=refused,proto3" json:"refused,omitempty"`
+	RecordsIn     int32    `protobuf:"varint,6,opt,name=records_in,json=recordsIn,proto3" json:"records_in,omitempty"`
+	RecordsOut    int32    `protobuf:"varint,7,opt,name=records_out,json=recordsOut,proto3" json:"records_out,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SyncResponse) Reset() {
 	*x = SyncResponse{}
-	mi := &file_pluginpb_sync_proto_msgTypes[1]
+	mi := &file_pluginpb_sync_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -144,7 +225,7 @@ func (x *SyncResponse) String() string {
 func (*SyncResponse) ProtoMessage() {}
 
 func (x *SyncResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pluginpb_sync_proto_msgTypes[1]
+	mi := &file_pluginpb_sync_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -157,14 +238,7 @@ func (x *SyncResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncResponse.ProtoReflect.Descriptor instead.
 func (*SyncResponse) Descriptor() ([]byte, []int) {
-	return file_pluginpb_sync_proto_rawDescGZIP(), []int{1}
-}
-
-func (x *SyncResponse) GetId() uint64 {
-	if x != nil {
-		return x.Id
-	}
-	return 0
+	return file_pluginpb_sync_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *SyncResponse) GetUnchanged() bool {
@@ -227,7 +301,7 @@ type SyncFailure struct {
 
 func (x *SyncFailure) Reset() {
 	*x = SyncFailure{}
-	mi := &file_pluginpb_sync_proto_msgTypes[2]
+	mi := &file_pluginpb_sync_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -239,7 +313,7 @@ func (x *SyncFailure) String() string {
 func (*SyncFailure) ProtoMessage() {}
 
 func (x *SyncFailure) ProtoReflect() protoreflect.Message {
-	mi := &file_pluginpb_sync_proto_msgTypes[2]
+	mi := &file_pluginpb_sync_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -252,7 +326,7 @@ func (x *SyncFailure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncFailure.ProtoReflect.Descriptor instead.
 func (*SyncFailure) Descriptor() ([]byte, []int) {
-	return file_pluginpb_sync_proto_rawDescGZIP(), []int{2}
+	return file_pluginpb_sync_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *SyncFailure) GetSource() int32 {
@@ -286,7 +360,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_pluginpb_sync_proto_msgTypes[3]
+	mi := &file_pluginpb_sync_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -298,7 +372,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_pluginpb_sync_proto_msgTypes[3]
+	mi := &file_pluginpb_sync_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -311,7 +385,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_pluginpb_sync_proto_rawDescGZIP(), []int{3}
+	return file_pluginpb_sync_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Refusal) GetCode() int32 {
@@ -332,25 +406,27 @@ var File_pluginpb_sync_proto protoreflect.FileDescriptor
 
 const file_pluginpb_sync_proto_rawDesc = "" +
 	"\n" +
-	"\x13pluginpb/sync.proto\x12\x12millrace.plugin.v1\"\xbe\x01\n" +
-	"\vSyncRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x16\n" +
-	"\x06digest\x18\x02 \x01(\fR\x06digest\x12\x14\n" +
-	"\x05topic\x18\x03 \x01(\tR\x05topic\x12\x19\n" +
-	"\btopic_id\x18\x04 \x01(\fR\atopicId\x12\x1c\n" +
-	"\tpartition\x18\x05 \x01(\x05R\tpartition\x12\x1e\n" +
-	"\vtime_max_ns\x18\x06 \x01(\x03R\ttimeMaxNs\x12\x18\n" +
-	"\arecords\x18\a \x01(\fR\arecords\"\x9f\x02\n" +
-	"\fSyncResponse\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x1c\n" +
-	"\tunchanged\x18\x02 \x01(\bR\tunchanged\x12\x18\n" +
-	"\arecords\x18\x03 \x01(\fR\arecords\x12\x15\n" +
-	"\x06cpu_ns\x18\x04 \x01(\x03R\x05cpuNs\x129\n" +
-	"\afailure\x18\x05 \x01(\v2\x1f.millrace.plugin.v1.SyncFailureR\afailure\x125\n" +
-	"\arefused\x18\x06 \x01(\v2\x1b.millrace.plugin.v1.RefusalR\arefused\x12\x1d\n" +
+	"\x13pluginpb/sync.proto\x12\x12millrace.plugin.v1\"%\n" +
+	"\tSyncHello\x12\x18\n" +
+	"\asession\x18\x01 \x01(\tR\asession\"D\n" +
+	"\vSyncWelcome\x125\n" +
+	"\arefused\x18\x01 \x01(\v2\x1b.millrace.plugin.v1.RefusalR\arefused\"\xae\x01\n" +
+	"\vSyncRequest\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\fR\x06digest\x12\x14\n" +
+	"\x05topic\x18\x02 \x01(\tR\x05topic\x12\x19\n" +
+	"\btopic_id\x18\x03 \x01(\fR\atopicId\x12\x1c\n" +
+	"\tpartition\x18\x04 \x01(\x05R\tpartition\x12\x1e\n" +
+	"\vtime_max_ns\x18\x05 \x01(\x03R\ttimeMaxNs\x12\x18\n" +
+	"\arecords\x18\x06 \x01(\fR\arecords\"\x8f\x02\n" +
+	"\fSyncResponse\x12\x1c\n" +
+	"\tunchanged\x18\x01 \x01(\bR\tunchanged\x12\x18\n" +
+	"\arecords\x18\x02 \x01(\fR\arecords\x12\x15\n" +
+	"\x06cpu_ns\x18\x03 \x01(\x03R\x05cpuNs\x129\n" +
+	"\afailure\x18\x04 \x01(\v2\x1f.millrace.plugin.v1.SyncFailureR\afailure\x125\n" +
+	"\arefused\x18\x05 \x01(\v2\x1b.millrace.plugin.v1.RefusalR\arefused\x12\x1d\n" +
 	"\n" +
-	"records_in\x18\a \x01(\x05R\trecordsIn\x12\x1f\n" +
-	"\vrecords_out\x18\b \x01(\x05R\n" +
+	"records_in\x18\x06 \x01(\x05R\trecordsIn\x12\x1f\n" +
+	"\vrecords_out\x18\a \x01(\x05R\n" +
 	"recordsOut\"M\n" +
 	"\vSyncFailure\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\x05R\x06source\x12\x12\n" +
@@ -358,9 +434,7 @@ const file_pluginpb_sync_proto_rawDesc = "" +
 	"\x04text\x18\x03 \x01(\tR\x04text\"1\n" +
 	"\aRefusal\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x12\n" +
-	"\x04text\x18\x02 \x01(\tR\x04text2T\n" +
-	"\x04Sync\x12L\n" +
-	"\x03Run\x12\x1f.millrace.plugin.v1.SyncRequest\x1a .millrace.plugin.v1.SyncResponse(\x010\x01B0Z.github.com/millrace-io/millrace/proto/pluginpbb\x06proto3"
+	"\x04text\x18\x02 \x01(\tR\x04textB0Z.github.com/millrace-io/millrace/proto/pluginpbb\x06proto3"
 
 var (
 	file_pluginpb_sync_proto_rawDescOnce sync.Once
@@ -374,23 +448,24 @@ func file_pluginpb_sync_proto_rawDescGZIP() []byte {
 	return file_pluginpb_sync_proto_rawDescData
 }
 
-var file_pluginpb_sync_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_pluginpb_sync_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_pluginpb_sync_proto_goTypes = []any{
-	(*SyncRequest)(nil),  // 0: millrace.plugin.v1.SyncRequest
-	(*SyncResponse)(nil), // 1: millrace.plugin.v1.SyncResponse
-	(*SyncFailure)(nil),  // 2: millrace.plugin.v1.SyncFailure
-	(*Refusal)(nil),      // 3: millrace.plugin.v1.Refusal
+	(*SyncHello)(nil),    // 0: millrace.plugin.v1.SyncHello
+	(*SyncWelcome)(nil),  // 1: millrace.plugin.v1.SyncWelcome
+	(*SyncRequest)(nil),  // 2: millrace.plugin.v1.SyncRequest
+	(*SyncResponse)(nil), // 3: millrace.plugin.v1.SyncResponse
+	(*SyncFailure)(nil),  // 4: millrace.plugin.v1.SyncFailure
+	(*Refusal)(nil),      // 5: millrace.plugin.v1.Refusal
 }
 var file_pluginpb_sync_proto_depIdxs = []int32{
-	2, // 0: millrace.plugin.v1.SyncResponse.failure:type_name -> millrace.plugin.v1.SyncFailure
-	3, // 1: millrace.plugin.v1.SyncResponse.refused:type_name -> millrace.plugin.v1.Refusal
-	0, // 2: millrace.plugin.v1.Sync.Run:input_type -> millrace.plugin.v1.SyncRequest
-	1, // 3: millrace.plugin.v1.Sync.Run:output_type -> millrace.plugin.v1.SyncResponse
-	3, // [3:4] is the sub-list for method output_type
-	2, // [2:3] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	5, // 0: millrace.plugin.v1.SyncWelcome.refused:type_name -> millrace.plugin.v1.Refusal
+	4, // 1: millrace.plugin.v1.SyncResponse.failure:type_name -> millrace.plugin.v1.SyncFailure
+	5, // 2: millrace.plugin.v1.SyncResponse.refused:type_name -> millrace.plugin.v1.Refusal
+	3, // [3:3] is the sub-list for method output_type
+	3, // [3:3] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_pluginpb_sync_proto_init() }
@@ -404,9 +479,9 @@ func file_pluginpb_sync_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pluginpb_sync_proto_rawDesc), len(file_pluginpb_sync_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   6,
 			NumExtensions: 0,
-			NumServices:   1,
+			NumServices:   0,
 		},
 		GoTypes:           file_pluginpb_sync_proto_goTypes,
 		DependencyIndexes: file_pluginpb_sync_proto_depIdxs,
