@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
-	"golang.org/x/sys/unix"
 
 	"github.com/millrace-io/millrace/bench/load"
 )
@@ -129,10 +128,16 @@ func measureSides(ctx context.Context, o options, t *table) error {
 	}
 	for run := range o.runs {
 		for _, s := range sides {
-			unix.Sync() // what the side before has left in the page cache is not this one's to wait for
+			if err := awaitDevice(ctx, o.dir, t, s.name); err != nil {
+				return err
+			}
 			if err := measure(ctx, o, s, t, run); err != nil {
 				return fmt.Errorf("%s, run %d: %w", s.name, run+1, err)
 			}
+			if err := load.DeleteTopic(ctx, s.brokers, s.done...); err != nil {
+				return err
+			}
+			s.done = nil
 		}
 	}
 	for _, s := range sides {
@@ -232,7 +237,8 @@ func measureAcks(ctx context.Context, o options, s *side, t *table, run int) err
 		t.quiet("ack", s.name, u)
 		fmt.Fprintf(os.Stderr, "%s run %d: %d/s p50 %.2f p99 %.2f ms\n", s.name, run+1, rate, a.P50, a.P99)
 	}
-	return load.DeleteTopic(ctx, s.brokers, topic)
+	s.done = append(s.done, topic)
+	return nil
 }
 
 // measureSerial has one producer with one record in flight, on one partition: what
@@ -256,7 +262,8 @@ func measureSerial(ctx context.Context, o options, s *side, t *table, run int) e
 	t.syncs("serial, ", s.name, u, q.Count)
 	t.quiet("serial", s.name, u)
 	fmt.Fprintf(os.Stderr, "%s run %d: serial p50 %.3f p99 %.3f ms\n", s.name, run+1, q.P50, q.P99)
-	return load.DeleteTopic(ctx, s.brokers, topic)
+	s.done = append(s.done, topic)
+	return nil
 }
 
 // dueValue carries a record's due time in its first eight bytes.
@@ -285,7 +292,8 @@ func measureEndToEnd(ctx context.Context, o options, s *side, t *table, run int)
 	}
 	t.latency("end to end at 1000/s, ", s.name, q)
 	t.quiet("end to end", s.name, w.close(ctx))
-	return load.DeleteTopic(ctx, s.brokers, topic)
+	s.done = append(s.done, topic)
+	return nil
 }
 
 func measureBulk(ctx context.Context, o options, s *side, t *table, run int) error {
@@ -314,5 +322,6 @@ func measureBulk(ctx context.Context, o options, s *side, t *table, run int) err
 	t.quiet("bulk", s.name, produced)
 	t.quiet("bulk", s.name, consumed)
 	fmt.Fprintf(os.Stderr, "%s run %d: produce %.0f MB/s, consume %.0f MB/s\n", s.name, run+1, p.MBps(), c.MBps())
-	return load.DeleteTopic(ctx, s.brokers, topic)
+	s.done = append(s.done, topic)
+	return nil
 }

@@ -26,6 +26,7 @@ type side struct {
 	cmd     *exec.Cmd
 	ready   time.Duration // from exec to the broker's word that it serves; of a peer, that tells nobody, as started
 	started time.Duration // from exec to the first acknowledged record
+	done    []string      // topics to delete when no window is open: a device discards what is freed
 }
 
 const startLimit = 60 * time.Second

@@ -7,6 +7,7 @@ import (
 	iofs "io/fs"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -229,4 +230,26 @@ func TestSharedFile(t *testing.T) {
 	if files := m.Files("/"); len(files) != 0 {
 		t.Fatalf("%v are left", files)
 	}
+}
+
+// TestLargeFilesGoInSteps removes one: its name is gone at once, its space once
+// nobody can be reading it any more.
+func TestLargeFilesGoInSteps(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "large")
+	f := must[File](t)(OS{}.Create(name))
+	must[int](t)(f.Write(make([]byte, 2*reapStep+1)))
+	check(t, OS{}.Remove(name))
+	if _, err := (OS{}).Stat(name); !errors.Is(err, iofs.ErrNotExist) {
+		t.Fatalf("it is still there: %v", err)
+	}
+	if size := must[int64](t)(f.Size()); size != 2*reapStep+1 {
+		t.Fatalf("who reads it finds %d bytes", size)
+	}
+	for until := time.Now().Add(4 * reapAfter); must[int64](t)(f.Size()) > 0; <-time.After(reapPause) {
+		if time.Now().After(until) {
+			t.Fatal("its space was not given back")
+		}
+	}
+	check(t, f.Close())
 }

@@ -39,9 +39,6 @@ func opened(f *osFile, err error) (File, error) {
 	return f, nil
 }
 
-// Remove implements FS.
-func (OS) Remove(name string) error { return os.Remove(name) }
-
 // Rename implements FS.
 func (OS) Rename(from, to string) error { return os.Rename(from, to) }
 
