@@ -139,7 +139,7 @@ func TestLoadTakesRedpandasFlags(t *testing.T) {
 	if !n.Overprovisioned || n.SMP != 1 || n.Memory != 1<<30 || n.ReserveMemory != 0 || n.ID != 0 || n.Check {
 		t.Fatalf("got %+v", n)
 	}
-	if n.Kafka.String() != "127.0.0.1:9092" || n.Flush != 100*time.Millisecond || !filepath.IsAbs(n.DataDir) || n.Sidecar != SidecarChild {
+	if n.Kafka.String() != "127.0.0.1:9092" || n.Flush != time.Minute || !filepath.IsAbs(n.DataDir) || n.Sidecar != SidecarChild {
 		t.Fatalf("defaults: %+v", n)
 	}
 }

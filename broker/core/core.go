@@ -245,6 +245,7 @@ type Core struct {
 	// snapshots is a seat: one log snapshot at a time per loop.
 	snapshots chan struct{}
 	nextHouse time.Time
+	nextFlush time.Time
 	// expected is shared with proposers.
 	expectedMu sync.Mutex
 	expected   map[uint64]chan partition.Outcome
@@ -315,7 +316,10 @@ func (c *Core) Step(e event) { e.step(c) }
 
 // Tick does what has become due by now.
 func (c *Core) Tick(now time.Time) {
-	c.flushDue(now)
+	if every := max(tickEvery, min(time.Second, c.set.o.FlushDelay/64)); !now.Before(c.nextFlush) {
+		c.nextFlush = now.Add(every)
+		c.flushDue(now, every)
+	}
 	if now.After(c.nextHouse) {
 		c.nextHouse = now.Add(time.Second)
 		for _, r := range c.replicas {
@@ -328,9 +332,10 @@ func (c *Core) Tick(now time.Time) {
 }
 
 // flushDue flushes what has waited for FlushDelay, but no more at once than keeps up
-// with it: partitions that were made, or written to, together are due together.
-func (c *Core) flushDue(now time.Time) {
-	most := 1 + int(time.Duration(len(c.dirty))*tickEvery/c.set.o.FlushDelay)
+// with it, called every so often: partitions that were made, or written to, together
+// are due together.
+func (c *Core) flushDue(now time.Time, every time.Duration) {
+	most := 1 + int(time.Duration(len(c.dirty))*every/c.set.o.FlushDelay)
 	for r := range c.dirty {
 		if now.Sub(r.dirtySince) < c.set.o.FlushDelay {
 			continue

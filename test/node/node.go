@@ -120,7 +120,9 @@ func (n *Node) args() []string {
 func (n *Node) TryRestart() error {
 	args := n.args()
 	cmd := exec.Command(args[0], args[1:]...)
-	cmd.Env, cmd.Dir = append(os.Environ(), n.O.Env...), n.O.Home
+	// Tests are over before the default would flush anything.
+	env := append(os.Environ(), "MILLRACE_FLUSH_DELAY=100ms")
+	cmd.Env, cmd.Dir = append(env, n.O.Env...), n.O.Home
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	log, err := os.OpenFile(n.LogPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {

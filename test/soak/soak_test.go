@@ -64,14 +64,19 @@ func leg(t *testing.T, seed uint64, long time.Duration, faults []transform.Fault
 	if seed%2 == 1 {
 		args = append(args, smallFiles...)
 	}
-	n := node.Start(t, node.Options{Sidecar: true, Args: args, Keep: t.ArtifactDir()})
+	var env []string
+	late := seed%4 < 2
+	if late {
+		env = []string{"MILLRACE_FLUSH_DELAY=1m"} // the default: crashes find most in the journal alone
+	}
+	n := node.Start(t, node.Options{Sidecar: true, Args: args, Env: env, Keep: t.ArtifactDir()})
 	w := transform.New(t, n, transform.Scenes(), seed)
 	w.Load()
 	rounds := 0
 	for end := time.Now().Add(long); time.Now().Before(end); rounds++ {
 		w.Round(faults...)
 	}
-	t.Logf("%d rounds, small files %v: %s", rounds, seed%2 == 1, w.Struck())
+	t.Logf("%d rounds, small files %v, flushed late %v: %s", rounds, seed%2 == 1, late, w.Struck())
 	w.Quiet()
 	w.Settle()
 	w.Judge()
