@@ -93,7 +93,7 @@ func listenRows() []Row {
 func storageRows() []Row {
 	return []Row{
 		{Name: "flush_delay", Kind: KindMillis, Default: "1m", Min: "1ms", Max: "1h", NoFlag: true,
-			Doc:  "How long what a partition has appended may wait in memory for its flush to the segments; acknowledged records are safe in the Raft log meanwhile. More means fewer writes for many partitions of few records, and longer replay after a crash.",
+			Doc:  "How long what a partition has appended may wait in memory for its flush to the segments; acknowledged records are safe in the Raft log meanwhile. Less than a 16th of flush_bytes waits 8 to 16 times as long. More means fewer writes for many partitions of few records, and longer replay after a crash.",
 			node: func(n *Node, v value) { n.Flush = v.millis() }},
 		{Name: "flush_bytes", Kind: KindBytes, Default: "4M", Min: "64K", Max: "1G", NoFlag: true,
 			Doc:  "Bytes appended by a partition that start its flush before flush_delay.",

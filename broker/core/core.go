@@ -65,7 +65,8 @@ type Options struct {
 	// while the process is healthy.
 	Fatal func(error)
 	// FlushDelay and FlushBytes say when segments are written and synced: a partition
-	// is flushed once it has been dirty for FlushDelay or has appended FlushBytes.
+	// is flushed once it has been dirty for FlushDelay, longer if it has little, or
+	// has appended FlushBytes.
 	FlushDelay time.Duration
 	FlushBytes int64
 	// CacheBytes bounds what one loop's partitions keep in memory although it is on
@@ -337,7 +338,11 @@ func (c *Core) Tick(now time.Time) {
 func (c *Core) flushDue(now time.Time, every time.Duration) {
 	most := 1 + int(time.Duration(len(c.dirty))*every/c.set.o.FlushDelay)
 	for r := range c.dirty {
-		if now.Sub(r.dirtySince) < c.set.o.FlushDelay {
+		wait := c.set.o.FlushDelay
+		if r.dirtyBytes < c.set.o.FlushBytes/littlePart {
+			wait = r.lazyFor
+		}
+		if now.Sub(r.dirtySince) < wait {
 			continue
 		}
 		c.flush(r)

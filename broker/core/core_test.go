@@ -224,11 +224,11 @@ func TestFlush(t *testing.T) {
 	r := newRig(t, config.Topic{}, func(o *Options) { o.SnapshotEntries = 3 })
 	r.lead(1)
 	r.apply(plain(1, "a"))
-	r.later(time.Second / 2)
+	r.later(7 * time.Second)
 	if take(r.c.flushes) != nil {
-		t.Fatal("flushed before its delay")
+		t.Fatal("so little was flushed after the delay for more")
 	}
-	r.later(time.Second)
+	r.later(10 * time.Second)
 	first := take(r.c.flushes)
 	if first == nil {
 		t.Fatal("not flushed after its delay")
@@ -255,7 +255,7 @@ func TestFlush(t *testing.T) {
 	}
 	// The seat is taken: the next one waits for housekeeping.
 	r.apply(plain(1, "c"), plain(1, "d"), plain(1, "e"))
-	r.later(2 * time.Second)
+	r.later(20 * time.Second)
 	r.finish(take(r.c.flushes))
 	if len(r.log.snapshots) != 0 {
 		t.Error("two snapshots of a loop at once")
@@ -281,13 +281,28 @@ func TestFlushBytes(t *testing.T) {
 	}
 }
 
+// TestFlushOfMuch: what is worth a flush does not wait for more.
+func TestFlushOfMuch(t *testing.T) {
+	r := newRig(t, config.Topic{}, nil)
+	r.lead(1)
+	r.apply(plain(1, "a", strings.Repeat("b", 100<<10)))
+	r.later(time.Second / 4)
+	if take(r.c.flushes) != nil {
+		t.Fatal("flushed before its delay")
+	}
+	r.later(time.Second)
+	if take(r.c.flushes) == nil {
+		t.Fatal("not flushed after its delay")
+	}
+}
+
 // TestDrop waits for the job that holds the partition, flushes nothing more, and
 // gives the cache's bytes back.
 func TestDrop(t *testing.T) {
 	r := newRig(t, config.Topic{}, nil)
 	r.lead(1)
 	r.apply(plain(1, "a"))
-	r.later(2 * time.Second)
+	r.later(20 * time.Second)
 	w := NewWaiter(1)
 	r.read(1, false, w)
 	e := &dropEvent{shard: rigShard, reply: make(chan error, 1)}
@@ -431,7 +446,7 @@ func compacting(t *testing.T) (*rig, *disk.Faulty, *disk.Memory, *job) {
 	r.set.o.CacheBytes = 0 // what is on disk is read from there
 	r.lead(1)
 	r.apply(plain(1, "x", "y"), plain(1, "x"), plain(1, "x"), plain(1, "z"))
-	r.later(2 * time.Second)
+	r.later(20 * time.Second)
 	r.finish(take(r.c.flushes))
 	r.later(time.Hour)
 	j := take(r.c.compactions)
@@ -447,13 +462,13 @@ func TestCompaction(t *testing.T) {
 	r, _, _, j := compacting(t)
 	r.apply(plain(1, "y"))
 	before := r.replica().part.SegmentCount()
-	r.later(2 * time.Second)
+	r.later(20 * time.Second)
 	r.finish(take(r.c.flushes))
 	r.finish(j)
 	if now := r.replica().part.SegmentCount(); now >= before {
 		t.Errorf("%d segments, there were %d", now, before)
 	}
-	r.later(2 * time.Second)
+	r.later(20 * time.Second)
 	r.finish(take(r.c.flushes))
 	if len(r.fatal) != 0 {
 		t.Error(r.fatal)
@@ -520,7 +535,7 @@ func TestQueryGivesUp(t *testing.T) {
 func TestRecovery(t *testing.T) {
 	r := newRig(t, config.Topic{}, nil)
 	r.lead(1)
-	r.apply(plain(1, "a", "b"))
+	r.apply(plain(1, "a", strings.Repeat("b", 300<<10)))
 	e := &closeEvent{reply: make(chan error, 1)}
 	r.c.Step(e)
 	if err := <-e.reply; err != nil {

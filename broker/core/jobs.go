@@ -86,11 +86,21 @@ func (c *Core) runJobs(q *jobQueue) {
 	}
 }
 
+// A flush costs the same for one record as for many: of less than a part of
+// FlushBytes it waits lazyFactor to twice as many times as long, for more, or until
+// raft needs it.
+const (
+	littlePart = 16
+	lazyFactor = 8
+)
+
 func (c *Core) markDirty(r *replica, bytes int64) {
 	if _, dirty := c.dirty[r]; !dirty {
 		c.dirty[r] = struct{}{}
 		// What became dirty together should not all be due together.
-		r.dirtySince = time.Now().Add(-rand.N(c.set.o.FlushDelay/2 + 1))
+		delay := c.set.o.FlushDelay
+		r.dirtySince = time.Now().Add(-rand.N(delay/2 + 1))
+		r.lazyFor = lazyFactor*delay + rand.N(lazyFactor*delay)
 		r.dirtyBytes = 0
 	}
 	r.dirtyBytes += bytes

@@ -74,7 +74,7 @@ func TestBackPressure(t *testing.T) {
 	if take(r.c.flushes) != nil {
 		t.Error("flushed before half of the budget was used")
 	}
-	r.later(2 * time.Second)
+	r.later(20 * time.Second)
 	if err := r.finish(take(r.c.flushes)); err != nil {
 		t.Fatal(err)
 	}

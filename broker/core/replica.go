@@ -17,6 +17,7 @@ type replica struct {
 	epoch      model.LeaderEpoch // raft's term while this node leads, else NoEpoch
 	waiters    []parked
 	dirtySince time.Time
+	lazyFor    time.Duration // how long from then it waits while it has little
 	dirtyBytes int64
 	flushing   bool
 	compacting bool

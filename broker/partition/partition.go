@@ -203,6 +203,10 @@ func (p *Partition) trim(to model.Offset) {
 	p.trimEpochs()
 }
 
+// replayMax is how many bytes a partition without files may leave to raft to replay
+// when it is closed: that takes less than to make files and open them again.
+const replayMax = 256 << 10
+
 // Close flushes, checkpoints, and lets go of all files. Jobs must have ended.
 func (p *Partition) Close() error {
 	if p.failed != nil {
@@ -210,9 +214,11 @@ func (p *Partition) Close() error {
 		return nil // whoever got the error has stopped the node
 	}
 	var err error
-	if j := p.flushStart(true); j != nil {
-		err = j.Run()
-		p.FlushDone(j, err)
+	if !p.fresh || p.Unwritten() > replayMax {
+		if j := p.flushStart(true); j != nil {
+			err = j.Run()
+			p.FlushDone(j, err)
+		}
 	}
 	p.Abandon()
 	if err != nil {

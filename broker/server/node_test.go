@@ -52,7 +52,7 @@ func newNode(t *testing.T, dir string) (*Server, *lines) {
 	t.Helper()
 	n, err := config.Load(config.Sources{Flags: map[string]string{
 		"data_dir": dir, "kafka_addr": "127.0.0.1:0", "admin_addr": "127.0.0.1:0", "rpc_addr": "127.0.0.1:0",
-		"sidecar": "off", "memory": "1G", "smp": "2",
+		"sidecar": "off", "memory": "1G", "smp": "2", "flush_delay": "1ms",
 	}})
 	if err != nil {
 		t.Fatal(err)
