@@ -192,6 +192,11 @@ func TestIndexIsOnlyAHint(t *testing.T) {
 	for range 20 {
 		apply(t, p, Command{Kind: KindProduce, Epoch: 1, Batches: [][]byte{plainBatch(t, 2, 100)}})
 	}
+	j := p.FlushStart()
+	if err := j.Run(); err != nil {
+		t.Fatal(err)
+	}
+	p.FlushDone(j, nil)
 	if err := p.Close(); err != nil {
 		t.Fatal(err)
 	}
