@@ -4,14 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lni/dragonboat/v4"
 	"github.com/lni/dragonboat/v4/config"
 	"github.com/lni/dragonboat/v4/raftio"
-	pb "github.com/lni/dragonboat/v4/raftpb"
 	sm "github.com/lni/dragonboat/v4/statemachine"
 
 	"github.com/millrace-io/millrace/broker/journal"
@@ -25,9 +24,9 @@ const ControllerShard model.ShardID = 1
 const (
 	// engineShards fixes ExecShards and ApplyShards in the format for ever.
 	engineShards = 16
-	// tickMilliseconds is dragonboat's RTT: the unit of every timeout below.
-	// Every tick wakes every replica: 4,096 of them take 14 % of a core at 200 ms.
-	tickMilliseconds = 400
+	// Timeouts are in ticks. Every tick wakes every replica: 4,096 of them take 14 % of
+	// a core at 200 ms.
+	//
 	// A lone replica waits for its own election timeout, 1.2 to 2.4 s, only where
 	// hurry has failed.
 	electionTicksAlone, heartbeatTicksAlone = 3, 1
@@ -84,17 +83,17 @@ type LeaderChange struct {
 // from any goroutine.
 type Host struct {
 	node     model.NodeID
-	nodes    *dragonboat.NodeHost
+	options  Options
+	hosts    [hostsMax]atomic.Pointer[dragonboat.NodeHost]
+	ears     [hostsMax]atomic.Pointer[ear]
 	registry *registry
 	log      *slog.Logger
 	changes  *mailbox
 	barriers barriers
 	journal  *journal.Journal
-	// deliver hands a message to a replica of this node.
-	deliver func(pb.Message)
-	closing chan struct{}
-	once    sync.Once
-	// openMu is held to deliver, and to close.
+	closing  chan struct{}
+	once     sync.Once
+	// openMu is held to deliver, to open a NodeHost, and to close.
 	openMu sync.RWMutex
 	closed bool
 	// commandMax is the largest command that is taken, in bytes.
@@ -104,42 +103,15 @@ type Host struct {
 // Open starts the Raft log in o.Dir and listens for peers. It starts no replica.
 func Open(o Options) (*Host, error) {
 	h := &Host{
-		node: o.Node, registry: newRegistry(), log: o.Log, changes: newMailbox(), closing: make(chan struct{}),
+		node: o.Node, options: o, registry: newRegistry(), log: o.Log, changes: newMailbox(), closing: make(chan struct{}),
 		commandMax: min(inMemLogBytesMax, journal.EntryBytesMax(o.JournalFileBytes)-commandOverhead),
 	}
 	h.registry.setAddress(o.Node, o.Advertise)
-	nodes, err := dragonboat.NewNodeHost(config.NodeHostConfig{
-		NodeHostDir:       o.Dir,
-		NodeHostID:        target(o.Node),
-		RTTMillisecond:    tickMilliseconds,
-		RaftAddress:       o.Advertise,
-		ListenAddress:     o.Listen,
-		RaftEventListener: h.changes,
-		Expert: config.ExpertConfig{
-			Engine:              engine(),
-			LogDB:               config.GetTinyMemLogDBConfig(), // its numbers are checked; nothing uses them
-			LogDBFactory:        &journalFactory{h: h, o: o},
-			NodeRegistryFactory: h.registry,
-			TransportFactory: mouth{h: h, Factory: transport.NewFactory(transport.Options{
-				Network: o.Network, TLS: o.TLS, Peer: checkPeer, Log: o.Log,
-			})},
-		},
-	})
-	if err != nil {
+	if _, err := h.openHost(0); err != nil {
 		h.changes.close() // the library has closed the journal
-		if strings.Contains(err.Error(), otherLog) {
-			err = ErrOtherLog
-		}
-		return nil, fmt.Errorf("open raft log in %s: %w", o.Dir, err)
+		return nil, err
 	}
-	h.nodes = nodes
 	return h, nil
-}
-
-func engine() config.EngineConfig {
-	e := config.GetDefaultEngineConfig()
-	e.ExecShards, e.ApplyShards = engineShards, engineShards
-	return e
 }
 
 // SetAddress tells where a node can be reached now.
@@ -159,7 +131,11 @@ func (h *Host) StartPartition(shard model.ShardID, members []model.NodeID, m Sta
 		return fmt.Errorf("start replica of shard %d: %w", shard, err)
 	}
 	create := func(uint64, uint64) sm.IOnDiskStateMachine { return &diskMachine{machine: m} }
-	err := h.nodes.StartOnDiskReplica(h.initial(shard, members), false, create, h.config(shard, len(members)))
+	n, err := h.home(shard)
+	if err != nil {
+		return fmt.Errorf("start replica of shard %d: %w", shard, err)
+	}
+	err = n.StartOnDiskReplica(h.initial(shard, members), false, create, h.config(shard, len(members)))
 	if errors.Is(err, dragonboat.ErrClosed) {
 		err = ErrStopped
 	}
@@ -204,7 +180,11 @@ var ErrLogDamaged = errors.New("raft log is damaged")
 // the index that its machine had reached: entries are in the log, synced, before
 // any machine sees them.
 func (h *Host) CheckLog(shard model.ShardID, applied uint64) error {
-	r, err := h.nodes.GetLogReader(uint64(shard))
+	var r dragonboat.ReadonlyLogReader
+	n, err := h.of(shard)
+	if err == nil {
+		r, err = n.GetLogReader(uint64(shard))
+	}
 	if err != nil {
 		return fmt.Errorf("read the log of shard %d: %w", shard, err)
 	}
@@ -222,7 +202,11 @@ func (h *Host) StartController(members []model.NodeID, m ControllerMachine) erro
 	create := func(uint64, uint64) sm.IStateMachine { return memoryMachine{machine: m} }
 	c := h.config(ControllerShard, len(members))
 	c.SnapshotEntries, c.CompactionOverhead = controllerSnapshotEntries, controllerSnapshotEntries/2
-	err := h.nodes.StartReplica(h.initial(ControllerShard, members), false, create, c)
+	n, err := h.home(ControllerShard)
+	if err != nil {
+		return fmt.Errorf("start replica of the controller: %w", err)
+	}
+	err = n.StartReplica(h.initial(ControllerShard, members), false, create, c)
 	if err != nil {
 		return fmt.Errorf("start replica of the controller: %w", err)
 	}
@@ -232,7 +216,7 @@ func (h *Host) StartController(members []model.NodeID, m ControllerMachine) erro
 
 // HasLog tells whether this node has a log of shard.
 func (h *Host) HasLog(shard model.ShardID) bool {
-	return h.nodes.HasNodeInfo(uint64(shard), replicaID(h.node))
+	return h.hosts[0].Load().HasNodeInfo(uint64(shard), replicaID(h.node))
 }
 
 // initial is empty once the replica has been bootstrapped: its log knows better.
@@ -263,7 +247,10 @@ func (h *Host) config(shard model.ShardID, members int) config.Config {
 
 // Stop ends this node's replica of shard; its log stays.
 func (h *Host) Stop(shard model.ShardID) error {
-	err := h.nodes.StopReplica(uint64(shard), replicaID(h.node))
+	n, err := h.of(shard)
+	if err == nil {
+		err = n.StopReplica(uint64(shard), replicaID(h.node))
+	}
 	switch {
 	case err == nil, errors.Is(err, dragonboat.ErrShardNotFound):
 		return nil
@@ -275,7 +262,7 @@ func (h *Host) Stop(shard model.ShardID) error {
 
 // Logs lists the shards that this node has a log of, started or not.
 func (h *Host) Logs() []model.ShardID {
-	info := h.nodes.GetNodeHostInfo(dragonboat.DefaultNodeHostInfoOption)
+	info := h.hosts[0].Load().GetNodeHostInfo(dragonboat.DefaultNodeHostInfoOption)
 	if info == nil {
 		return nil // closed
 	}
@@ -294,9 +281,13 @@ const removeWaitMax, removeRetry = 10 * time.Second, 10 * time.Millisecond
 
 // Remove deletes the log of a replica that Stop has ended.
 func (h *Host) Remove(shard model.ShardID) error {
+	n, err := h.home(shard)
+	if err != nil {
+		return fmt.Errorf("remove the log of shard %d: %w", shard, err)
+	}
 	deadline := time.Now().Add(removeWaitMax)
 	for {
-		err := h.nodes.RemoveData(uint64(shard), replicaID(h.node))
+		err := n.RemoveData(uint64(shard), replicaID(h.node))
 		switch {
 		case err == nil:
 			return nil
@@ -315,7 +306,7 @@ func (h *Host) Close() {
 	h.openMu.Lock()
 	h.closed = true
 	h.openMu.Unlock()
-	h.nodes.Close()
+	h.closeHosts()
 	h.changes.close()
 }
 

@@ -134,6 +134,48 @@ func openHost(t testing.TB, dir string) *Host {
 
 const shard model.ShardID = 100
 
+// TestSeveralNodeHosts: shards of all NodeHosts are in one log and come back from it,
+// and a log can be removed whose NodeHost was not open.
+func TestSeveralNodeHosts(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	shards := []model.ShardID{shard, hostShards, 3*hostShards + 5, hostShards * hostsMax}
+	h := openHost(t, dir)
+	if _, err := h.Propose(hostShards, []byte("early"), time.Second); !errors.Is(err, ErrClosed) {
+		t.Fatalf("a proposal to a NodeHost that is not open: %v", err)
+	}
+	for round := range 2 {
+		for _, of := range shards {
+			m := &counting{}
+			if err := h.StartPartition(of, []model.NodeID{0}, m); err != nil {
+				t.Fatal(err)
+			}
+			awaitLeaderOf(t, h, of)
+			p, err := h.Propose(of, fmt.Appendf(nil, "%d", of), 2*time.Second)
+			if err == nil {
+				err = p.Failed()
+			}
+			if err != nil {
+				t.Fatalf("shard %d: %v", of, err)
+			}
+			if got := m.seen(); len(got) != round+1 {
+				t.Errorf("shard %d has %q in round %d", of, got, round)
+			}
+		}
+		h.Close()
+		h = openHost(t, dir)
+	}
+	defer h.Close()
+	if err := h.Remove(shards[2]); err != nil {
+		t.Fatal(err)
+	}
+	left := h.Logs()
+	slices.Sort(left)
+	if want := []model.ShardID{shard, hostShards, hostShards * hostsMax}; !slices.Equal(left, want) {
+		t.Errorf("logs %v, want %v", left, want)
+	}
+}
+
 // awaitLeader reads changes until this node leads the shard.
 func awaitLeader(t *testing.T, h node) LeaderChange {
 	t.Helper()

@@ -3,12 +3,10 @@ package raft
 import (
 	"time"
 
-	"github.com/lni/dragonboat/v4/config"
 	"github.com/lni/dragonboat/v4/raftio"
 	pb "github.com/lni/dragonboat/v4/raftpb"
 
 	"github.com/millrace-io/millrace/broker/model"
-	"github.com/millrace-io/millrace/broker/raft/transport"
 )
 
 // A replica without peers need not wait for its election timeout: there is nobody
@@ -21,20 +19,6 @@ const (
 	// does what it always did.
 	hurryTries = 9
 )
-
-// mouth is our transport, and keeps what dragonboat takes messages by.
-type mouth struct {
-	*transport.Factory
-	h *Host
-}
-
-// Create is part of config.TransportFactory.
-func (m mouth) Create(c config.NodeHostConfig, messages raftio.MessageHandler, chunks raftio.ChunkHandler) raftio.ITransport {
-	m.h.deliver = func(msg pb.Message) {
-		messages(pb.MessageBatch{DeploymentId: c.GetDeploymentID(), BinVer: raftio.TransportBinVersion, Requests: []pb.Message{msg}})
-	}
-	return m.Factory.Create(c, messages, chunks)
-}
 
 // hurry makes a replica that was just started, alone in its group, its leader.
 func (h *Host) hurry(shard model.ShardID) {
@@ -67,6 +51,8 @@ func (h *Host) timeOut(shard model.ShardID) bool {
 		return false
 	}
 	id := replicaID(h.node)
-	h.deliver(pb.Message{Type: pb.TimeoutNow, From: id, To: id, ShardID: uint64(shard)})
+	m := pb.Message{Type: pb.TimeoutNow, From: id, To: id, ShardID: uint64(shard)}
+	e := h.ears[hostOf(shard)].Load()
+	e.messages(pb.MessageBatch{BinVer: raftio.TransportBinVersion, DeploymentId: e.deployment, Requests: []pb.Message{m}})
 	return true
 }

@@ -22,8 +22,8 @@ var ErrOtherLog = errors.New("this data directory's raft log is of an older kind
 
 // journalFactory makes dragonboat use our log.
 type journalFactory struct {
-	h *Host
-	o Options
+	h     *Host
+	first bool // it opens the journal, which the others share
 }
 
 // Name is part of config.LogDBFactory.
@@ -31,10 +31,14 @@ func (*journalFactory) Name() string { return journal.Name }
 
 // Create is part of config.LogDBFactory.
 func (f *journalFactory) Create(config.NodeHostConfig, config.LogDBCallback, []string, []string) (raftio.ILogDB, error) {
+	if !f.first {
+		return sharedLog{f.h.journal}, nil
+	}
+	o := &f.h.options
 	j, err := journal.Open(journal.Options{
-		FS: disk.OS{}, Dir: filepath.Join(f.o.Dir, journalDir),
-		FileBytes: f.o.JournalFileBytes, BytesMax: f.o.JournalBytesMax,
-		Log: f.o.Log, Fatal: f.fatal, Pinned: f.pinned, Synced: f.o.Synced,
+		FS: disk.OS{}, Dir: filepath.Join(o.Dir, journalDir),
+		FileBytes: o.JournalFileBytes, BytesMax: o.JournalBytesMax,
+		Log: o.Log, Fatal: f.fatal, Pinned: f.pinned, Synced: o.Synced,
 	})
 	if err != nil {
 		return nil, err
@@ -46,7 +50,7 @@ func (f *journalFactory) Create(config.NodeHostConfig, config.LogDBCallback, []s
 // fatal does not return: whoever waits for the log would panic on its error before
 // the process has ended in order.
 func (f *journalFactory) fatal(err error) {
-	f.o.Fatal(err)
+	f.h.options.Fatal(err)
 	select {}
 }
 
@@ -56,15 +60,19 @@ func (f *journalFactory) pinned(i raftio.NodeInfo) {
 	switch {
 	case shard == ControllerShard:
 		go f.h.snapshotController()
-	case f.o.Pinned != nil:
-		f.o.Pinned(shard)
+	case f.h.options.Pinned != nil:
+		f.h.options.Pinned(shard)
 	}
 }
 
 // snapshotController lets the controller's log go. A failure is met again when the
 // journal asks the next time.
 func (h *Host) snapshotController() {
-	rs, err := h.nodes.RequestSnapshot(uint64(ControllerShard), dragonboat.SnapshotOption{OverrideCompactionOverhead: true}, time.Minute)
+	n, err := h.of(ControllerShard)
+	if err != nil {
+		return
+	}
+	rs, err := n.RequestSnapshot(uint64(ControllerShard), dragonboat.SnapshotOption{OverrideCompactionOverhead: true}, time.Minute)
 	if err == nil {
 		<-rs.ResultC()
 		rs.Release()

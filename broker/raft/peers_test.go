@@ -16,6 +16,7 @@ import (
 
 // peers are three Hosts on a network in memory.
 type peers struct {
+	shard    model.ShardID
 	net      *transport.Memory
 	dirs     [3]string
 	hosts    [3]*Host
@@ -37,7 +38,7 @@ func (p *peers) open(t *testing.T, n int, address string) {
 
 func (p *peers) start(t *testing.T, n int) {
 	t.Helper()
-	if err := p.hosts[n].StartPartition(shard, []model.NodeID{0, 1, 2}, p.machines[n]); err != nil {
+	if err := p.hosts[n].StartPartition(p.shard, []model.NodeID{0, 1, 2}, p.machines[n]); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -49,11 +50,11 @@ func (p *peers) propose(t *testing.T, command string, nodes ...int) (leader int)
 	t.Helper()
 	for deadline := time.Now().Add(peersPatience); time.Now().Before(deadline); {
 		for _, n := range nodes {
-			c, ok := p.hosts[n].Leader(shard)
+			c, ok := p.hosts[n].Leader(p.shard)
 			if !ok || int(c.Leader) != n {
 				continue
 			}
-			q, err := p.hosts[n].Propose(shard, []byte(command), 2*time.Second)
+			q, err := p.hosts[n].Propose(p.shard, []byte(command), 2*time.Second)
 			if err == nil && q.Failed() == nil {
 				return n
 			}
@@ -68,10 +69,10 @@ func (p *peers) propose(t *testing.T, command string, nodes ...int) (leader int)
 func (p *peers) agreed(t *testing.T) {
 	t.Helper()
 	for n, h := range p.hosts {
-		err := h.Barrier(t.Context(), shard)
+		err := h.Barrier(t.Context(), p.shard)
 		for deadline := time.Now().Add(peersPatience); (errors.Is(err, ErrDropped) || errors.Is(err, ErrClosed)) && time.Now().Before(deadline); {
 			<-time.After(tickMilliseconds * time.Millisecond / 4) // it has not started, or not heard of the leader, yet
-			err = h.Barrier(t.Context(), shard)
+			err = h.Barrier(t.Context(), p.shard)
 		}
 		if err != nil {
 			t.Fatalf("node %d: %v", n, err)
@@ -83,10 +84,17 @@ func (p *peers) agreed(t *testing.T) {
 }
 
 // TestPeers has three nodes elect, lose their leader to a cut, elect another, and
-// agree once it is back; then one moves to another address.
+// agree once it is back; then one moves to another address. Of a shard of another
+// NodeHost than the first they hear by the first's ear.
 func TestPeers(t *testing.T) {
+	for name, of := range map[string]model.ShardID{"first host": shard, "fourth host": 3*hostShards + shard} {
+		t.Run(name, func(t *testing.T) { testPeers(t, of) })
+	}
+}
+
+func testPeers(t *testing.T, of model.ShardID) {
 	t.Parallel()
-	p := &peers{net: transport.NewMemory()}
+	p := &peers{net: transport.NewMemory(), shard: of}
 	address := func(n int) string { return fmt.Sprintf("node-%d:1", n) }
 	for n := range p.hosts {
 		p.dirs[n], p.machines[n] = t.TempDir(), &counting{}

@@ -51,7 +51,11 @@ func (h *Host) Propose(shard model.ShardID, cmd []byte, timeout time.Duration) (
 		return nil, fmt.Errorf("propose to shard %d: %w", shard, err)
 	}
 	timeout = max(timeout, proposeTimeoutMin)
-	rs, err := h.nodes.Propose(h.nodes.GetNoOPSession(uint64(shard)), cmd, timeout)
+	n, err := h.of(shard)
+	if err != nil {
+		return nil, fmt.Errorf("propose to shard %d: %w", shard, refused(err))
+	}
+	rs, err := n.Propose(n.GetNoOPSession(uint64(shard)), cmd, timeout)
 	if err != nil {
 		return nil, fmt.Errorf("propose to shard %d: %w", shard, refused(err))
 	}
@@ -166,7 +170,11 @@ func proposeOnce(ctx context.Context, h proposer, cmd []byte) ([]byte, error) {
 
 // Leader tells who leads shard, as this node knows it.
 func (h *Host) Leader(shard model.ShardID) (LeaderChange, bool) {
-	id, term, ok, err := h.nodes.GetLeaderID(uint64(shard))
+	n, err := h.of(shard)
+	if err != nil {
+		return LeaderChange{Shard: shard, Leader: model.NoNode}, false
+	}
+	id, term, ok, err := n.GetLeaderID(uint64(shard))
 	if err != nil || !ok || id == 0 {
 		return LeaderChange{Shard: shard, Leader: model.NoNode}, false
 	}
@@ -176,7 +184,11 @@ func (h *Host) Leader(shard model.ShardID) (LeaderChange, bool) {
 // Snapshot makes shard's log forget what lies at or below through, which the
 // StateMachine must already have made durable.
 func (h *Host) Snapshot(ctx context.Context, shard model.ShardID, through uint64) error {
-	rs, err := h.nodes.RequestSnapshot(uint64(shard), dragonboat.SnapshotOption{
+	n, err := h.of(shard)
+	if err != nil {
+		return fmt.Errorf("request snapshot of shard %d: %w", shard, refused(err))
+	}
+	rs, err := n.RequestSnapshot(uint64(shard), dragonboat.SnapshotOption{
 		OverrideCompactionOverhead: true, CompactionIndex: through,
 	}, time.Minute)
 	if err != nil {
@@ -261,7 +273,11 @@ func (h *Host) runBarriers(shard model.ShardID) {
 const barrierTimeout = 5 * time.Second
 
 func (h *Host) runBarrier(shard model.ShardID) error {
-	rs, err := h.nodes.ReadIndex(uint64(shard), barrierTimeout)
+	n, err := h.of(shard)
+	if err != nil {
+		return fmt.Errorf("read barrier of shard %d: %w", shard, refused(err))
+	}
+	rs, err := n.ReadIndex(uint64(shard), barrierTimeout)
 	if err != nil {
 		return fmt.Errorf("read barrier of shard %d: %w", shard, refused(err))
 	}
