@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync/atomic"
 
+	"github.com/millrace-io/millrace/broker/block"
 	"golang.org/x/sync/semaphore"
 )
 
@@ -67,6 +68,7 @@ type charge struct {
 	small, huge   int64
 	decoded       int64 // of the small pool too
 	pools         *requestPools
+	frame         []byte // to give back with it: nothing of a produce outlives its answer
 	alreadyClosed bool
 }
 
@@ -99,4 +101,6 @@ func (c *charge) release() {
 	c.pools.step.release(c.step)
 	c.pools.small.release(c.small + c.decoded)
 	c.pools.huge.release(c.huge)
+	block.Return(c.frame)
+	c.frame = nil
 }

@@ -11,6 +11,9 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+
+	"github.com/millrace-io/millrace/broker/block"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 var (
@@ -59,10 +62,14 @@ func (f *frames) next(ctx context.Context, max int) ([]byte, *charge, error) {
 	}
 	_, _ = f.in.Discard(4)
 	c := &charge{pools: f.pools}
-	body, err := f.body(ctx, c, size)
+	produce := f.isProduce()
+	body, err := f.body(ctx, c, size, produce)
 	if err != nil {
 		c.release()
 		return nil, nil, err
+	}
+	if produce {
+		c.frame = body
 	}
 	return body, c, nil
 }
@@ -78,22 +85,42 @@ func (f *frames) early(limit int) int {
 	return min(limit, frameBytesMaxEarly)
 }
 
-// body reads size bytes. Memory and budget follow what has arrived: a step for
+// isProduce tells whether the frame that comes is known to be a produce: most
+// frames are there as a whole when their length is.
+func (f *frames) isProduce() bool {
+	if f.in.Buffered() < 2 {
+		return false
+	}
+	key, err := f.in.Peek(2)
+	return err == nil && binary.BigEndian.Uint16(key) == uint16(kmsg.Produce)
+}
+
+// body reads size bytes, into borrowed memory if it is a produce's: of others,
+// handlers keep parts. Memory and budget follow what has arrived: a step for
 // the first bytes, all of a small frame then, all of a huge one after
 // frameSmallBytes of it have come.
-func (f *frames) body(ctx context.Context, c *charge, size int) ([]byte, error) {
-	buf := make([]byte, 0, min(size, frameStepBytes))
+func (f *frames) body(ctx context.Context, c *charge, size int, produce bool) ([]byte, error) {
+	room := func(n int) []byte { return make([]byte, 0, n) }
+	if produce {
+		room = block.Borrow
+	}
+	have := min(size, frameStepBytes)
 	var err error
-	if c.step, err = f.pools.step.acquire(ctx, int64(cap(buf))); err != nil {
+	if c.step, err = f.pools.step.acquire(ctx, int64(have)); err != nil {
 		return nil, err
 	}
+	buf := room(have)
 	for _, want := range [...]int{frameStepBytes, frameSmallBytes, size} {
 		want = min(want, size)
-		if want > cap(buf) {
+		if want > have {
 			if err := f.reserve(ctx, c, want); err != nil {
 				return nil, err
 			}
-			buf = append(make([]byte, 0, want), buf...)
+			small := buf
+			buf, have = append(room(want), small...), want
+			if produce {
+				block.Return(small)
+			}
 		}
 		if buf, err = f.fill(c, buf, want); err != nil {
 			return nil, err

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/millrace-io/millrace/broker/block"
 	"github.com/millrace-io/millrace/broker/core"
 	"github.com/millrace-io/millrace/broker/model"
 	"github.com/millrace-io/millrace/broker/partition"
@@ -181,10 +182,11 @@ func (s *Service) command(ctx context.Context, h *core.Handle, cmd *partition.Co
 	for _, b := range cmd.Batches {
 		size += len(b) + batchHeaderMax
 	}
-	encoded := cmd.Append(make([]byte, 0, size))
+	encoded := cmd.Append(block.Borrow(size))
 	cmd.Batches = nil // copied: the requests' frames may go
 	began := time.Now()
 	p, err := s.proposeRetryBusy(ctx, h, encoded, max(timeout, timeoutMin))
+	block.Return(encoded) // raft has a copy
 	if err != nil {
 		return partition.Outcome{}, err
 	}

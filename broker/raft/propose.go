@@ -44,7 +44,7 @@ type verdict struct {
 	err    error
 }
 
-// Propose hands cmd to the log. cmd must not change afterwards. An error means
+// Propose hands a copy of cmd to the log. An error means
 // that it is surely not in the log.
 func (h *Host) Propose(shard model.ShardID, cmd []byte, timeout time.Duration) (*Proposal, error) {
 	if err := h.checkSize(cmd); err != nil {
