@@ -254,6 +254,7 @@ func (f *fetching) add(answer *kmsg.FetchResponse, key fetch.SessionKey, found *
 	p.Partition, p.ErrorCode = key.Index, code(found.Err)
 	p.HighWatermark, p.LastStableOffset, p.LogStartOffset = int64(found.HighWatermark), int64(found.LSO), int64(found.LogStart)
 	p.RecordBatches = found.Records
+	f.r.lent = append(f.r.lent, found.Records)
 	if p.RecordBatches == nil {
 		p.RecordBatches = []byte{} // old clients do not take null
 	}

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/millrace-io/millrace/broker/block"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -55,9 +56,10 @@ type request struct {
 	bytesIn  int
 	decoded  int // bytes of the message, records excepted
 	charge   *charge
-	silent   bool  // not to be answered
-	size     int   // a hint: bytes of the answer
-	held     int64 // of the budget of answers
+	silent   bool     // not to be answered
+	size     int      // a hint: bytes of the answer
+	held     int64    // of the budget of answers
+	lent     [][]byte // borrowed memory in the answer, to give back with it
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
@@ -169,6 +171,10 @@ func (c *conn) settle(err error, a *answer) error {
 	a.charge.release()
 	c.server.responses.release(a.r.held)
 	a.r.held = 0
+	for _, b := range a.r.lent {
+		block.Return(b)
+	}
+	a.r.lent = nil
 	now := c.server.o.Now()
 	c.server.metrics.Request(a.r.row.name, now.Sub(a.r.received), a.r.bytesIn, a.r.size)
 	if err != nil {

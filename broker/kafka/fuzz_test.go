@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"math/rand/v2"
@@ -72,7 +73,7 @@ func FuzzDispatch(f *testing.F) {
 		} else {
 			response = r.row.handle(gone, s, r, m)
 		}
-		b := encode(r, response)
+		b := bytes.Join(encode(r, response), nil)
 		if int(binary.BigEndian.Uint32(b)) != len(b)-4 || int32(binary.BigEndian.Uint32(b[4:])) != r.correlation {
 			t.Fatalf("frame % x", b[:8])
 		}

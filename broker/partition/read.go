@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sort"
 
+	"github.com/millrace-io/millrace/broker/block"
 	"github.com/millrace-io/millrace/broker/model"
 	"github.com/millrace-io/millrace/broker/segment"
 )
@@ -143,6 +144,9 @@ func (p *Partition) abortedBetween(from, to model.Offset) []AbortedTxn {
 func (a *ReadAnswer) Load(dst []byte) ([]byte, error) {
 	defer a.Release()
 	start, next := len(dst), a.ask.From
+	if cap(dst) == 0 && a.Bytes > 0 {
+		dst = block.Borrow(a.Bytes)
+	}
 	if len(a.cached) > 0 {
 		dst = slices.Grow(dst, a.Bytes)
 	}
