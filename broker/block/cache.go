@@ -12,6 +12,9 @@ const (
 	// 256 KiB gets 70-85 % of what it gives to one or four who read blocks whole, and
 	// a write beside it takes 0.5-0.6 ms; beside two of those 5-11 ms, beside four 16-31.
 	readsAtOnce = 1
+	// readsMore is how many besides, while nobody's sync can wait for them: a consumer
+	// of old records then reads 750-830 MB/s instead of 600-660.
+	readsMore = 2
 	// aheadMax is how many who read ahead may be in the line for a read: a reader who
 	// needs a block now waits for no more of them.
 	aheadMax = 4
@@ -31,10 +34,15 @@ type Read func(b []byte) (int, error)
 // Cache keeps blocks that were read; those not used for longest go first. A nil
 // Cache keeps nothing.
 type Cache struct {
+	// Calm, if set before the Cache is used, tells that no sync of the journal is to
+	// be expected now.
+	Calm func() bool
+
 	memory  *Memory
 	max     int64
 	ids     atomic.Uint64
 	reads   chan struct{} // those who read
+	more    chan struct{} // those who read besides
 	wanted  atomic.Int64  // reads that somebody waits for, those under way excepted
 	seats   chan struct{} // those who read ahead
 	waiting atomic.Int64
@@ -65,7 +73,7 @@ type entry struct {
 // NewCache gives a Cache of at most max bytes in buffers of memory.
 func NewCache(memory *Memory, max int64) *Cache {
 	return &Cache{
-		memory: memory, max: max, reads: make(chan struct{}, readsAtOnce), seats: make(chan struct{}, aheadMax),
+		memory: memory, max: max, reads: make(chan struct{}, readsAtOnce), more: make(chan struct{}, readsMore), seats: make(chan struct{}, aheadMax),
 		blocks: map[key]*entry{}, order: list.New(),
 	}
 }
@@ -132,13 +140,28 @@ func Fresh(memory *Memory, want int, read Read) (*Buffer, int, error) {
 	return b, n, nil
 }
 
+// turn waits for a place among those who read and gives what it is to be taken from
+// again.
+func (c *Cache) turn() <-chan struct{} {
+	c.wanted.Add(1)
+	defer c.wanted.Add(-1)
+	more := c.more
+	if c.Calm == nil || !c.Calm() {
+		more = nil
+	}
+	select {
+	case c.reads <- struct{}{}:
+		return c.reads
+	case more <- struct{}{}:
+		return c.more
+	}
+}
+
 // load waits for its turn and reads a block for all who ask for it meanwhile, unless
 // another has begun to. The block is held; memory is taken when the turn has come.
 func (c *Cache) load(k key, want int, read Read) (e *entry, mine bool) {
-	c.wanted.Add(1)
-	c.reads <- struct{}{}
-	c.wanted.Add(-1)
-	defer func() { <-c.reads }()
+	turn := c.turn()
+	defer func() { <-turn }()
 	c.mu.Lock()
 	if e = c.find(k); e != nil {
 		c.mu.Unlock()

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/millrace-io/millrace/broker/admin"
@@ -43,6 +44,7 @@ type Server struct {
 	damages  *damages
 	memory   *block.Memory // of all segments
 	past     *block.Cache
+	lastSync atomic.Int64 // of the journal, Unix nanoseconds
 	cores    *core.Set
 	raft     *raft.Host
 	cluster  *cluster.Cluster
@@ -231,7 +233,7 @@ func (s *Server) startStorage(context.Context, identity) error {
 	s.raft, err = raft.Open(raft.Options{
 		Dir: s.path("raft"), Node: s.n.ID, Listen: rpc, Advertise: advertise, Log: s.log,
 		TLS: secured, JournalFileBytes: fileBytes, JournalBytesMax: bytesMax,
-		Fatal: s.die, Pinned: s.cores.Release, Synced: s.storage.Synced,
+		Fatal: s.die, Pinned: s.cores.Release, Synced: s.synced,
 	})
 	if err != nil {
 		return err
@@ -294,6 +296,7 @@ const pastShare = 4
 func (s *Server) openSegments(pastBytes int64) error {
 	s.memory = block.NewMemory()
 	s.past = block.NewCache(s.memory, pastBytes)
+	s.past.Calm = s.calm
 	direct, err := disk.HasDirect(disk.OS{}, s.n.DataDir)
 	if err != nil {
 		return err
@@ -306,6 +309,18 @@ func (s *Server) openSegments(pastBytes int64) error {
 	metrics.Segments(s.registry, metrics.SegmentMemory{Direct: direct, Used: s.memory.Used, Past: s.past.Counts})
 	return nil
 }
+
+// calmAfter is how long after a write to the journal the next is expected.
+const calmAfter = 100 * time.Millisecond
+
+// synced is told of every write to the journal.
+func (s *Server) synced(bytes int, took time.Duration) {
+	s.lastSync.Store(time.Now().UnixNano())
+	s.storage.Synced(bytes, took)
+}
+
+// calm tells that readers may have the device to themselves.
+func (s *Server) calm() bool { return time.Now().UnixNano()-s.lastSync.Load() > int64(calmAfter) }
 
 // rpcAddress picks a free port where none is given: the library wants to know it
 // before it listens.
