@@ -17,7 +17,6 @@ const (
 	crowdValue     = 64 << 10
 	crowdTopic     = "bench-crowd"
 	crowdBig       = "bench-crowd-backlog"
-	crowdSettle    = 3 * time.Second // after it has left
 	crowdReadBytes = 50 << 20
 )
 
@@ -53,6 +52,9 @@ func measureCrowd(ctx context.Context, o options, t *table) error {
 	load.AckLatency(ctx, s.brokers, crowdTopic, partitions, crowdRate, valueBytes, 5*time.Second, nil) // warm
 	crowd := load.Crowd{Readers: 200, ReadBytes: crowdReadBytes, Topic: crowdBig, End: records, Announcers: 100, FrameBytes: crowdFrames}
 	for run := range o.runs {
+		if err := awaitDevice(ctx, o.dir, t, s.name); err != nil {
+			return err
+		}
 		alone, err := crowdAcks(ctx, o, s, t, "alone")
 		if err != nil {
 			return err
@@ -66,7 +68,6 @@ func measureCrowd(ctx context.Context, o options, t *table) error {
 		t.add("p99 in a crowd / alone", s.name, among.P99/alone.P99)
 		fmt.Fprintf(os.Stderr, "%s run %d: alone p50 %.2f p99 %.2f, in a crowd %.2f %.2f ms; it came %d times, took %d MB in %d answers\n",
 			s.name, run+1, alone.P50, alone.P99, among.P50, among.P99, seen.Connections.Load(), seen.Taken.Load()/1e6, seen.Answers.Load())
-		time.Sleep(crowdSettle)
 	}
 	return nil
 }

@@ -45,6 +45,9 @@ func measureManies(ctx context.Context, o options, t *table) error {
 			if err := os.MkdirAll(dir, 0o755); err != nil {
 				return err
 			}
+			if err := awaitDevice(ctx, o.dir, t, m.name); err != nil {
+				return err
+			}
 			if err := m.measure(ctx, o, t, dir); err != nil {
 				return fmt.Errorf("%s, many partitions, run %d: %w", m.name, run+1, err)
 			}

@@ -31,7 +31,7 @@ const (
 // them from the working directory while its packages initialise, and only there.
 const softSettings = `{"IncomingProposalQueueLength":32,"ReceiveQueueLength":32,"IncomingReadIndexQueueLength":8,` +
 	`"InMemEntrySliceSize":16,"MinEntrySliceFreeSize":4,"PendingProposalShards":1,"SendQueueLength":16384,` +
-	`"TaskQueueInitialCap":4,"NodeReloadMillisecond":1000}
+	`"TaskQueueInitialCap":4,"NodeReloadMillisecond":2000}
 `
 
 // Home undoes what Boot did to the working directory. main calls it first of
