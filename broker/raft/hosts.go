@@ -26,15 +26,16 @@ const (
 	hostsMax   = 8
 )
 
-// tickMilliseconds of the first NodeHost, and of all: no two pairs of them have the
-// same difference, so that no more than two keep step for long.
+// tickMilliseconds is the unit of timeouts, and the first NodeHost's tick.
 const tickMilliseconds = 400
 
+// tickOf is each NodeHost's tick, in milliseconds: no two pairs have the same
+// difference, so that no more than two keep step for long.
 var tickOf = [hostsMax]uint64{tickMilliseconds, 401, 403, 407, 412, 420, 430, 444}
 
 func hostOf(shard model.ShardID) int { return int(uint64(shard) / hostShards % hostsMax) }
 
-// of gives the NodeHost of a shard that was started; nil if there is none.
+// of gives the NodeHost of a shard; the library's ErrShardNotFound if it is not open.
 func (h *Host) of(shard model.ShardID) (*dragonboat.NodeHost, error) {
 	n := h.hosts[hostOf(shard)].Load()
 	if n == nil {
@@ -43,7 +44,7 @@ func (h *Host) of(shard model.ShardID) (*dragonboat.NodeHost, error) {
 	return n, nil
 }
 
-// home is of, and opens the NodeHost if it is the first of its shards.
+// home is like of, and opens the NodeHost if it is the first of its shards.
 func (h *Host) home(shard model.ShardID) (*dragonboat.NodeHost, error) {
 	k := hostOf(shard)
 	if n := h.hosts[k].Load(); n != nil {
