@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/lni/dragonboat/v4/raftio"
 	pb "github.com/lni/dragonboat/v4/raftpb"
@@ -202,15 +203,18 @@ func among(asked <-chan raftio.NodeInfo, n raftio.NodeInfo) (found bool) {
 	return found
 }
 
-// turnsUntil takes turns until one is the last.
+// turnsUntil takes turns until one is the last. What they wait for is another
+// goroutine's work, which a busy machine may take long to come to: no number of turns
+// says that it never will.
 func turnsUntil(t *testing.T, last func() bool) {
 	t.Helper()
-	for range 500 {
+	const patience = 30 * time.Second
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(100 * time.Microsecond) {
 		if last() {
 			return
 		}
 	}
-	t.Fatal("500 turns, and nothing came of them")
+	t.Fatalf("turns for %v, and nothing came of them", patience)
 }
 
 // A restart counts what is there: it neither forgets to free files nor grows with
