@@ -209,7 +209,7 @@ func among(asked <-chan raftio.NodeInfo, n raftio.NodeInfo) (found bool) {
 func turnsUntil(t *testing.T, last func() bool) {
 	t.Helper()
 	const patience = 30 * time.Second
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(100 * time.Microsecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); <-time.After(100 * time.Microsecond) {
 		if last() {
 			return
 		}
