@@ -107,6 +107,7 @@ type Set struct {
 	boot          uint64
 	tokens        atomic.Uint64
 	wg            sync.WaitGroup
+	pace          pace
 }
 
 // Release asks that a partition be flushed and raft told to forget what its
@@ -238,9 +239,10 @@ type Core struct {
 	// cache and unwritten count what all partitions hold, as CacheBytes and WriteBytes
 	// bound it.
 	cache, unwritten int64
-	// pressed: half of the budget is unwritten; closing: the loop flushes for the last
-	// time. Flushes do not breathe then.
-	pressed, closing atomic.Bool
+	// breath is how far apart its flushes write, in ns; closing: the loop flushes for
+	// the last time. Read by the goroutines that flush.
+	breath  atomic.Int64
+	closing atomic.Bool
 	// owed are Applies that are done and not answered yet: see WriteBytes.
 	owed []*applyEvent
 	// snapshots is a seat: one log snapshot at a time per loop.

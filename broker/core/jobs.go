@@ -102,9 +102,10 @@ func (c *Core) markDirty(r *replica, bytes int64) {
 		r.dirtySince = time.Now().Add(-rand.N(delay/2 + 1))
 		r.lazyFor = lazyFactor*delay + rand.N(lazyFactor*delay)
 		r.dirtyBytes = 0
+		r.flushAt = c.set.o.FlushBytes - rand.N(c.set.o.FlushBytes/2+1) // nor reach it together
 	}
 	r.dirtyBytes += bytes
-	if r.dirtyBytes >= c.set.o.FlushBytes {
+	if r.dirtyBytes >= r.flushAt {
 		c.flush(r)
 	}
 }
@@ -136,7 +137,7 @@ func (c *Core) flushed(r *replica, j *partition.FlushJob, took time.Duration, er
 		c.recount(r, before)
 		c.finishSyncs(r)
 		c.forgetLog(r)
-		if r.dirtyBytes >= c.set.o.FlushBytes {
+		if _, dirty := c.dirty[r]; dirty && r.dirtyBytes >= r.flushAt {
 			c.flush(r) // it came to so much meanwhile
 		}
 		c.flushEarly()

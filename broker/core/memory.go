@@ -1,6 +1,9 @@
 package core
 
-import "time"
+import (
+	"sync"
+	"time"
+)
 
 // holding is what a partition has in memory, in bytes.
 type holding struct{ cache, unwritten int64 }
@@ -12,7 +15,7 @@ func (c *Core) recount(r *replica, before holding) {
 	now := holds(r)
 	c.cache += now.cache - before.cache
 	c.unwritten += now.unwritten - before.unwritten
-	c.pressed.Store(c.unwritten > c.set.o.WriteBytes/2)
+	c.breath.Store(int64(breath(c.unwritten, c.set.o.WriteBytes)))
 	if c.cache > c.set.o.CacheBytes {
 		c.shrinkCaches()
 	}
@@ -56,18 +59,46 @@ func (c *Core) flushEarly() {
 	}
 }
 
-// breath is how long a flush leaves the device to others between two of its writes,
-// which keeps it at some 200 MB/s.
-const breath = time.Millisecond
+// breathMax is how far apart flushes write, all of a node together: 256 KiB each, some
+// 200 MB/s. What they write meanwhile is what the journal's next write meets.
+const breathMax = 1250 * time.Microsecond
+
+// breath is how far apart they write with so many bytes unwritten of a budget: less
+// from a quarter of it on, and from half of it as fast as the device takes them.
+func breath(unwritten, budget int64) time.Duration {
+	room := min(max(budget/2-unwritten, 0), budget/4)
+	return breathMax * time.Duration(room) / time.Duration(max(budget/4, 1))
+}
+
+// pace spaces writes out. The zero one is ready.
+type pace struct {
+	mu   sync.Mutex
+	next time.Time
+}
+
+// turn takes a place in the line, apart from the one before, and says how long it is until then.
+func (p *pace) turn(now time.Time, apart time.Duration) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.next.Before(now) {
+		p.next = now
+	}
+	p.next = p.next.Add(apart)
+	return p.next.Sub(now)
+}
 
 // Breathe is called between two writes of a flush.
 func (s *Set) Breathe() {
+	apart := breathMax
 	for _, c := range s.cores {
-		if c.pressed.Load() || c.closing.Load() {
+		if c.closing.Load() {
 			return
 		}
+		apart = min(apart, time.Duration(c.breath.Load()))
 	}
-	time.Sleep(breath)
+	if apart > 0 {
+		time.Sleep(s.pace.turn(time.Now(), apart))
+	}
 }
 
 // shrinkTo is how far caches shrink once they are over budget, in percent: some

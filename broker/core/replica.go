@@ -19,6 +19,7 @@ type replica struct {
 	dirtySince time.Time
 	lazyFor    time.Duration // how long from then it waits while it has little
 	dirtyBytes int64
+	flushAt    int64 // how many of them do not wait
 	flushing   bool
 	compacting bool
 	syncs      []pendingSync

@@ -55,7 +55,7 @@ type Config struct {
 const (
 	defaultSegmentBytes   = 1 << 30
 	defaultIndexInterval  = 4 << 10
-	defaultCacheBytes     = 4 << 20
+	defaultCacheBytes     = 256 << 10
 	defaultCompactionKeys = 32 << 20
 	// defaultInflated is far above what produce takes: what was accepted once must
 	// stay readable.

@@ -30,7 +30,7 @@ const (
 // softSettings shrink a raft replica from 1.29 MB to 44 KiB. The library reads
 // them from the working directory while its packages initialise, and only there.
 const softSettings = `{"IncomingProposalQueueLength":32,"ReceiveQueueLength":32,"IncomingReadIndexQueueLength":8,` +
-	`"InMemEntrySliceSize":16,"MinEntrySliceFreeSize":4,"PendingProposalShards":1,"SendQueueLength":16384,` +
+	`"InMemEntrySliceSize":8,"MinEntrySliceFreeSize":2,"PendingProposalShards":1,"SendQueueLength":16384,` +
 	`"TaskQueueInitialCap":4,"NodeReloadMillisecond":2000}
 `
 

@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// The collector is the tail of the tail: the heap may grow to five times what is
+// The collector is the tail of the tail: the heap may grow to nine times what is
 // live, but by no more than heapGrowth or what is live again. With 4,096 partitions
 // a collection takes 80 ms of both cores: at 2,000 records/s one each 6 s is more
 // than one record in a hundred, one each 12 s is not.
 const (
-	gcPercentMin, gcPercentMax = 100, 400
+	gcPercentMin, gcPercentMax = 100, 800
 	heapGrowth                 = 128 << 20
 	// heapEvery is how often what is live is looked at; gcPercentSlack how many per
 	// cent of the setting it must differ by: setting it stops the world.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/user"
+	"runtime/debug"
 	"strconv"
 
 	"github.com/millrace-io/millrace/plugins"
@@ -45,6 +46,10 @@ func parseServe(args []string) (settings, error) {
 	return s, nil
 }
 
+// gcPercent lets the heap, a few MB beside the guests' memory, grow to 36 MB before it
+// is collected: with Go's own setting that was some times a second.
+const gcPercent = 800
+
 // serve builds the walls, which executes this program again, then serves.
 func serve(ctx context.Context, args []string) (any, error) {
 	s, err := parseServe(args)
@@ -55,6 +60,7 @@ func serve(ctx context.Context, args []string) (any, error) {
 		return nil, confine(s)
 	}
 	log := slog.Default()
+	debug.SetGCPercent(gcPercent)
 	walls := finish(s.walls)
 	for _, w := range walls {
 		if !w.Up {
