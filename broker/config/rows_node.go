@@ -127,8 +127,8 @@ func storageRows() []Row {
 
 func limitRows() []Row {
 	return []Row{
-		{Name: "cache_percent", Kind: KindInt, Default: "20", Min: "0", Max: "60", NoFlag: true,
-			Doc:  "Per cent of memory for what is read again: recent batches and the ends of segments (three quarters of it), and blocks read of older ones.",
+		{Name: "cache_percent", Kind: KindInt, Default: "12", Min: "0", Max: "60", NoFlag: true,
+			Doc:  "Per cent of memory for what is read again: half for recent batches and the ends of segments, half for blocks read of older ones.",
 			node: func(n *Node, v value) { n.CachePercent = int(v.n) }},
 		{Name: "write_percent", Kind: KindInt, Default: "10", Min: "1", Max: "40", NoFlag: true,
 			Doc:  "Per cent of memory for what segments have not written yet; beyond it producers wait for the device.",

@@ -283,7 +283,7 @@ func TestFlushBytes(t *testing.T) {
 
 // TestFlushOfMuch: what is worth a flush does not wait for more.
 func TestFlushOfMuch(t *testing.T) {
-	r := newRig(t, config.Topic{}, nil)
+	r := newRig(t, config.Topic{}, func(o *Options) { o.FlushBytes = 1 << 20 })
 	r.lead(1)
 	r.apply(plain(1, "a", strings.Repeat("b", 100<<10)))
 	r.later(time.Second / 4)

@@ -130,3 +130,44 @@ func TestOwedAnswers(t *testing.T) {
 		t.Errorf("the partition has left; %d bytes are counted", r.c.unwritten)
 	}
 }
+
+// TestBreath: flushes write apart from each other while there is memory to wait in,
+// and as fast as the device takes it when there is not.
+func TestBreath(t *testing.T) {
+	for unwritten, want := range map[int64]time.Duration{
+		0: breathMax, 250: breathMax, 375: breathMax / 2, 500: 0, 2000: 0,
+	} {
+		if got := breath(unwritten, 1000); got != want {
+			t.Errorf("%d bytes of 1000: %v apart, want %v", unwritten, got, want)
+		}
+	}
+	if got := breath(0, 0); got != 0 {
+		t.Errorf("%v apart without memory", got)
+	}
+	var p pace
+	now := time.Unix(100, 0)
+	for i := range 3 {
+		if got := p.turn(now, time.Millisecond); got != time.Duration(i+1)*time.Millisecond {
+			t.Errorf("turn %d in %v", i, got)
+		}
+	}
+	if got := p.turn(now.Add(time.Second), time.Millisecond); got != time.Millisecond {
+		t.Errorf("a turn after a pause in %v", got)
+	}
+}
+
+// TestFlushThresholds: of partitions that fill at one rate, some are due at half of
+// FlushBytes, and none later than at all of it.
+func TestFlushThresholds(t *testing.T) {
+	r := newRig(t, config.Topic{}, func(o *Options) { o.FlushBytes = 1000 })
+	least, most := int64(1000), int64(0)
+	for range 200 {
+		delete(r.c.dirty, r.replica())
+		r.c.markDirty(r.replica(), 0)
+		at := r.replica().flushAt
+		least, most = min(least, at), max(most, at)
+	}
+	if least < 500 || most > 1000 || most-least < 300 {
+		t.Errorf("flushed at %d to %d bytes", least, most)
+	}
+}

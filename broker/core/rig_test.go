@@ -71,7 +71,7 @@ func rigOptions(l Log) Options {
 	return Options{
 		Cores: 1, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Raft: l,
 		Leadership: func(Leadership) {}, Fatal: func(error) {}, Observe: deaf{},
-		FlushDelay: time.Second, FlushBytes: 1 << 20, CacheBytes: 1 << 20, WriteBytes: 1 << 20,
+		FlushDelay: time.Second, FlushBytes: 4 << 20, CacheBytes: 1 << 20, WriteBytes: 1 << 20,
 		SnapshotBytes: 1 << 30, SnapshotEntries: 1 << 30, HousekeepEvery: time.Minute,
 		ProducerExpiry: func() time.Duration { return 0 },
 	}
