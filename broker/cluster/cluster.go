@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -54,7 +55,7 @@ func New(o Options) *Cluster {
 		o.Log = slog.Default()
 	}
 	c := &Cluster{o: o, watchers: map[chan struct{}]struct{}{}}
-	c.leaders.init()
+	c.leaders.init(rand.Uint64())
 	c.machine.init(c)
 	return c
 }

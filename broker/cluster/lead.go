@@ -10,32 +10,139 @@ import (
 // Leadership is core's event of what this node serves.
 type Leadership = core.Leadership
 
+// Led is a partition and the epoch that a node serves it under, or has served it.
+type Led struct {
+	Partition model.PartitionID
+	Epoch     model.LeaderEpoch
+}
+
+// Announcement is what a node tells the others of the partitions that it serves. Any
+// may be lost, late or heard twice: the next whole one mends it.
+type Announcement struct {
+	Node model.NodeID
+	// Boot is drawn at each start of the node. Sequence counts its announcements from 1.
+	Boot, Sequence uint64
+	// Whole: Served is all that it serves, else what it has come to serve since the one
+	// before; Left is then what it serves no longer.
+	Whole        bool
+	Served, Left []Led
+}
+
 // leader is who serves a partition.
 type leader struct {
 	node  model.NodeID
 	epoch model.LeaderEpoch
 }
 
+// heard is the newest announcement of a node.
+type heard struct{ boot, sequence uint64 }
+
 // leaders knows who leads each partition. mu guards all of it and is held for
-// one map operation.
+// one map operation, or for the partitions of one announcement.
+//
+// The highest epoch wins, and Raft lets one node lead under each. So what arrives in
+// any order ends in the same: only that a node has left what it led may be missed.
 type leaders struct {
 	mu         sync.RWMutex
 	partitions map[model.PartitionID]leader
+	heard      map[model.NodeID]heard
+	// boot, sequence and changed are of this node's own announcements; changed holds
+	// what happened since the last, by partition.
+	boot, sequence uint64
+	changed        map[model.PartitionID]Leadership
 }
 
-func (l *leaders) init() { l.partitions = map[model.PartitionID]leader{} }
+func (l *leaders) init(boot uint64) {
+	l.partitions, l.heard, l.changed = map[model.PartitionID]leader{}, map[model.NodeID]heard{}, map[model.PartitionID]Leadership{}
+	l.boot = boot
+}
 
 // Lead takes an event of this node's own leadership. It does not block.
 func (c *Cluster) Lead(e Leadership) {
 	l := &c.leaders
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	old, known := l.partitions[e.Partition]
-	switch {
-	case e.Serving && (!known || e.Epoch >= old.epoch):
-		l.partitions[e.Partition] = leader{node: c.o.Node, epoch: e.Epoch}
-	case !e.Serving && known && old.node == c.o.Node && e.Epoch >= old.epoch:
-		l.partitions[e.Partition] = leader{node: model.NoNode, epoch: old.epoch}
+	led := Led{e.Partition, e.Epoch}
+	if e.Serving && l.served(c.o.Node, led) || !e.Serving && l.left(c.o.Node, led) {
+		l.changed[e.Partition] = e
+	}
+}
+
+// served notes that a node serves a partition, unless a later epoch is known.
+func (l *leaders) served(node model.NodeID, led Led) bool {
+	old, known := l.partitions[led.Partition]
+	if known && led.Epoch < old.epoch {
+		return false
+	}
+	l.partitions[led.Partition] = leader{node: node, epoch: led.Epoch}
+	return true
+}
+
+// left notes that a node no longer serves a partition, unless another does.
+func (l *leaders) left(node model.NodeID, led Led) bool {
+	old, known := l.partitions[led.Partition]
+	if !known || old.node != node || led.Epoch < old.epoch {
+		return false
+	}
+	l.partitions[led.Partition] = leader{node: model.NoNode, epoch: old.epoch}
+	return true
+}
+
+// Announce gives what the other nodes are to be told now: everything, or what has
+// changed since the last time; ok is false if that is nothing. Each announcement goes
+// to all of them.
+func (c *Cluster) Announce(whole bool) (a Announcement, ok bool) {
+	l := &c.leaders
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !whole && len(l.changed) == 0 {
+		return Announcement{}, false
+	}
+	l.sequence++
+	a = Announcement{Node: c.o.Node, Boot: l.boot, Sequence: l.sequence, Whole: whole}
+	if whole {
+		for id, p := range l.partitions {
+			if p.node == c.o.Node {
+				a.Served = append(a.Served, Led{id, p.epoch})
+			}
+		}
+	} else {
+		for id, e := range l.changed {
+			if e.Serving {
+				a.Served = append(a.Served, Led{id, e.Epoch})
+			} else {
+				a.Left = append(a.Left, Led{id, e.Epoch})
+			}
+		}
+	}
+	clear(l.changed)
+	return a, true
+}
+
+// Hear takes what another node announces.
+func (c *Cluster) Hear(a Announcement) {
+	l := &c.leaders
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if last := l.heard[a.Node]; a.Node == c.o.Node || last.boot == a.Boot && a.Sequence <= last.sequence {
+		return
+	}
+	l.heard[a.Node] = heard{a.Boot, a.Sequence}
+	serves := make(map[model.PartitionID]struct{}, len(a.Served))
+	for _, led := range a.Served {
+		l.served(a.Node, led)
+		serves[led.Partition] = struct{}{}
+	}
+	for _, led := range a.Left {
+		l.left(a.Node, led)
+	}
+	if !a.Whole {
+		return
+	}
+	for id, p := range l.partitions {
+		if _, still := serves[id]; p.node == a.Node && !still {
+			l.partitions[id] = leader{node: model.NoNode, epoch: p.epoch}
+		}
 	}
 }
 
@@ -57,6 +164,7 @@ func (l *leaders) forget(gone func(model.TopicID) bool) {
 	for id := range l.partitions {
 		if gone(id.Topic) {
 			delete(l.partitions, id)
+			delete(l.changed, id)
 		}
 	}
 }
