@@ -96,7 +96,7 @@ func storageRows() []Row {
 			Doc:  "How long what a partition has appended may wait in memory for its flush to the segments; acknowledged records are safe in the Raft log meanwhile. Less than a 16th of flush_bytes waits 8 to 16 times as long. More means fewer writes for many partitions of few records, and longer replay after a crash.",
 			node: func(n *Node, v value) { n.Flush = v.millis() }},
 		{Name: "flush_bytes", Kind: KindBytes, Default: "4M", Min: "64K", Max: "1G", NoFlag: true,
-			Doc:  "Bytes appended by a partition that start its flush before flush_delay.",
+			Doc:  "Bytes appended by a partition that start its flush before flush_delay; half of it to all of it, drawn anew for each, so that partitions of one rate are not due together.",
 			node: func(n *Node, v value) { n.FlushBytes = v.n }},
 		{Name: "snapshot_bytes", Kind: KindBytes, Default: "64M", Min: "1M", Max: "16G", NoFlag: true,
 			Doc:  "Raft log bytes of a partition beyond which its log is let go up to the checkpoint. More means longer replay after a crash.",

@@ -239,10 +239,10 @@ type Core struct {
 	// cache and unwritten count what all partitions hold, as CacheBytes and WriteBytes
 	// bound it.
 	cache, unwritten int64
-	// breath is how far apart its flushes write, in ns; closing: the loop flushes for
-	// the last time. Read by the goroutines that flush.
-	breath  atomic.Int64
-	closing atomic.Bool
+	// pressure is unwritten, and closing that the loop flushes for the last time, for the
+	// goroutines that flush.
+	pressure atomic.Int64
+	closing  atomic.Bool
 	// owed are Applies that are done and not answered yet: see WriteBytes.
 	owed []*applyEvent
 	// snapshots is a seat: one log snapshot at a time per loop.

@@ -15,7 +15,7 @@ func (c *Core) recount(r *replica, before holding) {
 	now := holds(r)
 	c.cache += now.cache - before.cache
 	c.unwritten += now.unwritten - before.unwritten
-	c.breath.Store(int64(breath(c.unwritten, c.set.o.WriteBytes)))
+	c.pressure.Store(c.unwritten)
 	if c.cache > c.set.o.CacheBytes {
 		c.shrinkCaches()
 	}
@@ -89,16 +89,21 @@ func (p *pace) turn(now time.Time, apart time.Duration) time.Duration {
 
 // Breathe is called between two writes of a flush.
 func (s *Set) Breathe() {
-	apart := breathMax
-	for _, c := range s.cores {
-		if c.closing.Load() {
-			return
-		}
-		apart = min(apart, time.Duration(c.breath.Load()))
-	}
-	if apart > 0 {
+	if apart := s.apart(); apart > 0 {
 		time.Sleep(s.pace.turn(time.Now(), apart))
 	}
+}
+
+// apart is the breath of the loop that has the least room; none when one is closing.
+func (s *Set) apart() time.Duration {
+	least := breathMax
+	for _, c := range s.cores {
+		if c.closing.Load() {
+			return 0
+		}
+		least = min(least, breath(c.pressure.Load(), s.o.WriteBytes))
+	}
+	return least
 }
 
 // shrinkTo is how far caches shrink once they are over budget, in percent: some

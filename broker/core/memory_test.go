@@ -144,6 +144,20 @@ func TestBreath(t *testing.T) {
 	if got := breath(0, 0); got != 0 {
 		t.Errorf("%v apart without memory", got)
 	}
+	o := rigOptions(newHandLog())
+	o.Cores, o.WriteBytes = 2, 1000
+	set := newSet(o)
+	if got := set.apart(); got != breathMax {
+		t.Errorf("%v apart while nothing is unwritten", got)
+	}
+	set.cores[1].pressure.Store(375)
+	if got := set.apart(); got != breathMax/2 {
+		t.Errorf("%v apart while one loop has less room", got)
+	}
+	set.cores[0].closing.Store(true)
+	if got := set.apart(); got != 0 {
+		t.Errorf("%v apart at the end", got)
+	}
 	var p pace
 	now := time.Unix(100, 0)
 	for i := range 3 {
