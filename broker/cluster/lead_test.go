@@ -151,7 +151,10 @@ func TestAnnouncedChanges(t *testing.T) {
 		t.Fatalf("told again: %+v", again)
 	}
 	a.Lead(Leadership{Partition: p, Epoch: 3})
-	second, _ := a.Announce(false)
+	second, ok := a.Announce(false)
+	if !ok {
+		t.Fatal("a change is not told")
+	}
 	b.Hear(second)
 	b.Hear(first)
 	if node, _ := b.Leader(p); node != model.NoNode {
