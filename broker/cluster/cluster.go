@@ -26,6 +26,7 @@ const ShardController model.ShardID = 1
 type Options struct {
 	Node     model.NodeID
 	Proposer Proposer
+	Founders []model.NodeID    // the nodes that form the cluster; none: this one alone
 	Static   map[string]string // this node's own settings of cluster scope (config.Node.Static)
 	Now      func() time.Time  // nil: time.Now
 	Log      *slog.Logger      // nil: slog.Default

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"sync"
+	"time"
 
 	"github.com/millrace-io/millrace/broker/core"
 	"github.com/millrace-io/millrace/broker/model"
@@ -34,8 +35,11 @@ type leader struct {
 	epoch model.LeaderEpoch
 }
 
-// heard is the newest announcement of a node.
-type heard struct{ boot, sequence uint64 }
+// heard is the newest announcement of a node, and when it came.
+type heard struct {
+	boot, sequence uint64
+	at             time.Time
+}
 
 // leaders knows who leads each partition. mu guards all of it and is held for
 // one map operation, or for the partitions of one announcement.
@@ -127,7 +131,7 @@ func (c *Cluster) Hear(a Announcement) {
 	if last := l.heard[a.Node]; a.Node == c.o.Node || last.boot == a.Boot && a.Sequence <= last.sequence {
 		return
 	}
-	l.heard[a.Node] = heard{a.Boot, a.Sequence}
+	l.heard[a.Node] = heard{a.Boot, a.Sequence, c.o.Now()}
 	serves := make(map[model.PartitionID]struct{}, len(a.Served))
 	for _, led := range a.Served {
 		l.served(a.Node, led)
@@ -144,6 +148,23 @@ func (c *Cluster) Hear(a Announcement) {
 			l.partitions[id] = leader{node: model.NoNode, epoch: p.epoch}
 		}
 	}
+}
+
+// AnnounceEvery is how often a node announces all that it serves.
+const AnnounceEvery = 2 * time.Second
+
+// aliveFor is how long a node counts as alive after what it announced last.
+const aliveFor = 3 * AnnounceEvery
+
+// Alive tells whether a node has announced anything of late; this node always has.
+func (c *Cluster) Alive(node model.NodeID) bool {
+	if node == c.o.Node {
+		return true
+	}
+	c.leaders.mu.RLock()
+	defer c.leaders.mu.RUnlock()
+	last, ok := c.leaders.heard[node]
+	return ok && c.o.Now().Sub(last.at) < aliveFor
 }
 
 // Leader says who serves a partition: NoNode while nobody does, with the last

@@ -1,9 +1,11 @@
 package cluster
 
 import (
+	"bytes"
 	"io"
 	"log/slog"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -59,7 +61,12 @@ func (w *announcers) step(t *rapid.T) {
 	case "deliver": // and keep it, so that it may come again, or now only
 		if len(w.network) > 0 {
 			i := rapid.IntRange(0, len(w.network)-1).Draw(t, "message")
-			w.nodes[w.network[i].to].Hear(w.network[i].a)
+			m := w.network[i]
+			a, err := DecodeAnnouncement(m.a.Encode())
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.nodes[m.to].Hear(a)
 		}
 	case "lose":
 		if len(w.network) > 0 {
@@ -165,5 +172,42 @@ func TestAnnouncedChanges(t *testing.T) {
 	a.Hear(Announcement{Node: 1, Boot: 78, Sequence: 1, Whole: true})
 	if node, epoch := a.Leader(p); node != 1 || epoch != 9 {
 		t.Errorf("a node listens to itself: %d leads in epoch %d", node, epoch)
+	}
+}
+
+// FuzzAnnouncement: what another node sends is taken whole or refused.
+func FuzzAnnouncement(f *testing.F) {
+	a := Announcement{Node: 2, Boot: 7, Sequence: 3, Whole: true, Served: []Led{{partitionNo(1), 4}}, Left: []Led{{partitionNo(2), 5}, {partitionNo(3), 6}}}
+	f.Add(a.Encode())
+	f.Add([]byte{announcementVersion})
+	f.Add([]byte{announcementVersion + 1, 0, 28: 0, 29: 0})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		a, err := DecodeAnnouncement(b)
+		if err != nil {
+			return
+		}
+		if b[1] > 1 {
+			b[1] = 0
+		}
+		if got := a.Encode(); !bytes.Equal(got, b) {
+			t.Fatalf("%x became %x", b, got)
+		}
+	})
+}
+
+// TestAlive: a node is alive as long as it is heard of.
+func TestAlive(t *testing.T) {
+	now := time.Unix(1, 0)
+	a, b := announcer(1), New(Options{Node: 2, Now: func() time.Time { return now }})
+	if b.Alive(1) || !b.Alive(2) {
+		t.Error("heard of nobody, and only itself is alive")
+	}
+	told, _ := a.Announce(true)
+	b.Hear(told)
+	if now = now.Add(aliveFor - 1); !b.Alive(1) {
+		t.Error("given up too soon")
+	}
+	if now = now.Add(1); b.Alive(1) {
+		t.Error("still alive")
 	}
 }

@@ -92,6 +92,17 @@ func (m *Metadata) Node(id model.NodeID) (Node, bool) {
 	return m.Nodes[i], true
 }
 
+// Brokers gives the nodes that Kafka clients can connect to, by id.
+func (m *Metadata) Brokers() []Node {
+	reachable := make([]Node, 0, len(m.Nodes))
+	for _, n := range m.Nodes {
+		if n.Host != "" {
+			reachable = append(reachable, n)
+		}
+	}
+	return reachable
+}
+
 // Effective gives the cluster settings that hold on this node, without
 // defaults. Not to be written.
 func (m *Metadata) Effective() map[string]string { return m.effective }

@@ -270,9 +270,9 @@ func (c *Cluster) CreatePartitions(ctx context.Context, ask CreatePartitions, va
 }
 
 // RegisterNode enters this node, or its new addresses. clusterID is the name
-// that a cluster without one takes; the answer is the cluster's.
+// that a cluster without one takes; the answer is the cluster's. It may be repeated.
 func (c *Cluster) RegisterNode(ctx context.Context, n Node, clusterID string) (string, error) {
-	r, err := c.propose(ctx, controller.Command{RegisterNode: &controller.RegisterNode{Node: n, ClusterID: clusterID}})
+	r, err := c.propose(ctx, controller.Command{RegisterNode: &controller.RegisterNode{Node: n, ClusterID: clusterID, Founders: c.o.Founders}})
 	return r.ClusterID, err
 }
 

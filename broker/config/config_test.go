@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -205,6 +206,12 @@ func TestLoadRefuses(t *testing.T) {
 		"memory":            {Sources{Flags: map[string]string{"memory": "1M"}}, []string{"the least is 128M"}},
 		"sidecar":           {Sources{Flags: map[string]string{"sidecar": "tcp:1"}}, []string{"unix:PATH"}},
 		"half of TLS":       {Sources{Set: []string{"rpc_tls_cert=/a"}}, []string{"rpc_tls_key", "together"}},
+		"a seed's form":     {Sources{Set: []string{"seeds=127.0.0.1:1"}}, []string{"ID@HOST:PORT"}},
+		"a seed's port":     {Sources{Set: []string{"seeds=0@h:0"}}, []string{"ID@HOST:PORT", "dial"}},
+		"two seeds":         {Sources{Set: []string{"seeds=0@h:1,1@h:2"}}, []string{"1, 3 or 5"}},
+		"a seed twice":      {Sources{Set: []string{"seeds=0@h:1,1@h:2,1@h:3"}}, []string{"1@h:2", "1@h:3", "must differ"}},
+		"not a seed":        {Sources{Set: []string{"seeds=1@h:1,2@h:2,3@h:3"}}, []string{"node_id 0", "none of them"}},
+		"seeds in plain":    {Sources{Set: []string{"mode=prod", "seeds=0@h:1,1@h:2,2@h:3"}}, []string{"rpc_tls_cert", "dev mode"}},
 		"shares":            {Sources{Set: []string{"cache_percent=60", "request_percent=60"}}, []string{"together"}},
 		"mode":              {Sources{Flags: map[string]string{"mode": "fast"}}, []string{"dev, prod"}},
 	} {
@@ -303,4 +310,24 @@ func FuzzFile(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestSeedsSayWhereThisNodeIs: the list is the same on all nodes, and says of each
+// where it listens unless it is told otherwise.
+func TestSeedsSayWhereThisNodeIs(t *testing.T) {
+	const seeds = "2@c:3,0@a:1,1@b:2"
+	n, err := Load(Sources{Flags: map[string]string{"seeds": seeds, "node-id": "1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []Seed{{0, "a:1"}, {1, "b:2"}, {2, "c:3"}}; !slices.Equal(n.Seeds, want) {
+		t.Errorf("seeds are %v, want %v", n.Seeds, want)
+	}
+	if n.RPC.String() != "b:2" || n.AdvertiseRPC.String() != "b:2" {
+		t.Errorf("listens at %s, tells %s", n.RPC, n.AdvertiseRPC)
+	}
+	n, err = Load(Sources{Flags: map[string]string{"seeds": seeds, "node-id": "1", "rpc-addr": "0.0.0.0:9"}})
+	if err != nil || n.RPC.String() != "0.0.0.0:9" || n.AdvertiseRPC.String() != "b:2" {
+		t.Errorf("listens at %s, tells %s: %v", n.RPC, n.AdvertiseRPC, err)
+	}
 }

@@ -120,6 +120,9 @@ func (n *Node) finish() (err error) {
 	if some := n.RPCCert + n.RPCKey + n.RPCCA; some != "" && (n.RPCCert == "" || n.RPCKey == "" || n.RPCCA == "") {
 		return fmt.Errorf("%w: rpc_tls_cert, rpc_tls_key and rpc_tls_ca go together", ErrInvalid)
 	}
+	if err := n.finishSeeds(); err != nil {
+		return err
+	}
 	for _, path := range []*string{&n.DataDir, &n.SidecarCache, &n.SidecarBin, &n.RPCCert, &n.RPCKey, &n.RPCCA} {
 		// A bare name of an executable is looked up in PATH.
 		if *path == "" || path == &n.SidecarBin && !strings.Contains(*path, "/") {

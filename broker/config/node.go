@@ -61,6 +61,8 @@ type Node struct {
 
 	RPCCert, RPCKey, RPCCA string // files; all or none
 
+	Seeds []Seed // by id; empty: a cluster of this node alone
+
 	Sidecar       string
 	SidecarBin    string // empty: beside the executable, else in PATH
 	SidecarCache  string

@@ -41,7 +41,7 @@ func (s *State) fit(c *Command, sc *Script) *Script {
 	if sc.Mode != ModeAsync {
 		return sc
 	}
-	count, parent := s.largestInput(sc)
+	count, parents := s.inputs(sc)
 	if count == 0 {
 		return sc // no input yet
 	}
@@ -49,7 +49,7 @@ func (s *State) fit(c *Command, sc *Script) *Script {
 	routed := false
 	for i := range n.Outputs {
 		o := &n.Outputs[i]
-		t, fault := s.fitOutput(c, sc, o, count, parent)
+		t, fault := s.fitOutput(c, sc, o, count, parents)
 		if fault != "" {
 			n.Fault, n.Updated = fault, c.At
 			s.scripts[n.Name] = n
@@ -72,24 +72,26 @@ func (s *State) fit(c *Command, sc *Script) *Script {
 }
 
 // fitOutput gives the topic of output o with enough partitions, or why not.
-func (s *State) fitOutput(c *Command, sc *Script, o *Output, count int32, parent *Topic) (*Topic, string) {
+func (s *State) fitOutput(c *Command, sc *Script, o *Output, count int32, parents []*Topic) (*Topic, string) {
 	t, ok := s.names[o.Topic]
 	switch {
 	case !ok:
-		return s.makeOutput(c, sc, o, count, parent)
+		return s.makeOutput(c, sc, o, count, parents)
 	case int32(len(t.Partitions)) >= count:
 		return t, ""
 	case t.MadeFor == sc.ID:
-		return s.grow(t, s.placer(), count, nil), ""
+		p := s.placer()
+		return s.grow(t, p, count, p.beside(parents, int32(len(t.Partitions)), count)), ""
 	case sc.ByKey:
 		return t, ""
 	}
 	return nil, fmt.Sprintf("output topic %q of script %q has %d partitions, its inputs have up to %d: grow it first", o.Topic, sc.Name, len(t.Partitions), count)
 }
 
-// makeOutput creates a child topic with the parent's replication and retention.
-func (s *State) makeOutput(c *Command, sc *Script, o *Output, count int32, parent *Topic) (*Topic, string) {
-	overrides := map[string]string{}
+// makeOutput creates a child topic with the first parent's replication and retention,
+// each partition where that of a parent is.
+func (s *State) makeOutput(c *Command, sc *Script, o *Output, count int32, parents []*Topic) (*Topic, string) {
+	parent, overrides := parents[0], map[string]string{}
 	for _, name := range inherited {
 		if v, ok := parent.Overrides[name]; ok {
 			overrides[name] = v
@@ -99,7 +101,8 @@ func (s *State) makeOutput(c *Command, sc *Script, o *Output, count int32, paren
 	if len(overrides) == 0 {
 		overrides = nil
 	}
-	t, no := s.createTopic(c, s.placer(), &NewTopic{Name: o.Topic, Partitions: count, Replication: parent.Replication(), Overrides: overrides})
+	p := s.placer()
+	t, no := s.createTopic(c, p, &NewTopic{Name: o.Topic, Assignments: p.beside(parents, 0, count), Overrides: overrides})
 	if no != nil {
 		return nil, fmt.Sprintf("output topic %q of script %q cannot be made: %s", o.Topic, sc.Name, no.Text)
 	}
@@ -109,20 +112,16 @@ func (s *State) makeOutput(c *Command, sc *Script, o *Output, count int32, paren
 	return &made, ""
 }
 
-// largestInput gives the largest partition count of the inputs that exist, 0
-// for none, and the first input that exists: what children take settings from.
-func (s *State) largestInput(sc *Script) (count int32, parent *Topic) {
+// inputs gives the inputs that exist, in their order, and the largest partition count
+// of them, 0 for none.
+func (s *State) inputs(sc *Script) (count int32, parents []*Topic) {
 	for _, name := range sc.Inputs {
-		t, ok := s.names[name]
-		if !ok {
-			continue
+		if t, ok := s.names[name]; ok {
+			parents = append(parents, t)
+			count = max(count, int32(len(t.Partitions)))
 		}
-		if parent == nil {
-			parent = t
-		}
-		count = max(count, int32(len(t.Partitions)))
 	}
-	return count, parent
+	return count, parents
 }
 
 // unbind follows the deletion of t: scripts that write to it stop by name,

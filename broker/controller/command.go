@@ -34,11 +34,13 @@ type Command struct {
 	DropScript        *DropScript        `json:"drop_script,omitempty"`
 }
 
-// RegisterNode enters a node or changes its addresses. ClusterID is taken only
-// by a state that has none yet.
+// RegisterNode enters a node or changes its addresses. ClusterID and Founders are
+// taken only by a state that has no cluster yet: founders hold replicas before they
+// have come themselves.
 type RegisterNode struct {
-	Node      Node   `json:"node"`
-	ClusterID string `json:"cluster_id"`
+	Node      Node           `json:"node"`
+	ClusterID string         `json:"cluster_id"`
+	Founders  []model.NodeID `json:"founders,omitempty"`
 }
 
 // CreateTopics creates each topic on its own: one refused does not stop others.

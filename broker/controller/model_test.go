@@ -161,7 +161,7 @@ func checkScript(t *rapid.T, s *State, sc *Script) {
 	if sc.Mode == ModeSync || sc.Fault != "" || sc.Removing {
 		return
 	}
-	largest, _ := s.largestInput(sc)
+	largest, _ := s.inputs(sc)
 	for _, o := range sc.Outputs {
 		out, ok := s.names[o.Topic]
 		if largest == 0 {

@@ -7,35 +7,63 @@ import (
 	"github.com/millrace-io/millrace/broker/model"
 )
 
-// placer spreads replicas: each goes to the registered node that has the
-// fewest, the lowest id first among equals.
+// placer spreads replicas: each goes to the registered node that has the fewest, and
+// of a partition's nodes the one that leads the fewest is to lead it. The lowest id
+// comes first among equals.
 type placer struct {
-	ids    []model.NodeID // ascending
-	counts map[model.NodeID]int
+	ids    []model.NodeID       // ascending
+	counts map[model.NodeID]int // replicas
+	leads  map[model.NodeID]int // of these, first ones
 }
 
 // placer counts the replicas that there are.
 func (s *State) placer() *placer {
-	p := &placer{ids: slices.Sorted(maps.Keys(s.nodes)), counts: map[model.NodeID]int{}}
+	p := &placer{ids: slices.Sorted(maps.Keys(s.nodes)), counts: map[model.NodeID]int{}, leads: map[model.NodeID]int{}}
 	for _, t := range s.topics {
 		for _, part := range t.Partitions {
-			for _, id := range part.Replicas {
-				p.counts[id]++
-			}
+			p.count(part.Replicas)
 		}
 	}
 	return p
+}
+
+func (p *placer) count(replicas []model.NodeID) {
+	for _, id := range replicas {
+		p.counts[id]++
+	}
+	p.leads[replicas[0]]++
 }
 
 // place gives the replicas of one more partition, the first preferred to lead.
 func (p *placer) place(replication int16) []model.NodeID {
 	byCount := slices.Clone(p.ids)
 	slices.SortStableFunc(byCount, func(a, b model.NodeID) int { return p.counts[a] - p.counts[b] })
-	chosen := byCount[:replication]
-	for _, id := range chosen {
-		p.counts[id]++
+	chosen := byCount[:replication:replication]
+	leader := slices.MinFunc(chosen, func(a, b model.NodeID) int { return p.leads[a] - p.leads[b] })
+	replicas := append([]model.NodeID{leader}, slices.DeleteFunc(chosen, func(id model.NodeID) bool { return id == leader })...)
+	p.count(replicas)
+	return replicas
+}
+
+// beside gives the replicas of a child's partitions from first to count: where the
+// parent's are, in its order, so that a fiber has its child on its own node. What a
+// parent has not is placed as any other.
+func (p *placer) beside(parents []*Topic, first, count int32) [][]model.NodeID {
+	replication := parents[0].Replication()
+	var rows [][]model.NodeID
+	for i := first; i < count; i++ {
+		at := slices.IndexFunc(parents, func(t *Topic) bool {
+			return int(i) < len(t.Partitions) && len(t.Partitions[i].Replicas) == int(replication)
+		})
+		if at < 0 {
+			rows = append(rows, p.place(replication))
+			continue
+		}
+		row := slices.Clone(parents[at].Partitions[i].Replicas)
+		p.count(row)
+		rows = append(rows, row)
 	}
-	return slices.Clone(chosen)
+	return rows
 }
 
 // checkReplication refuses what place could not do.

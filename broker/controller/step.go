@@ -62,6 +62,9 @@ func (s *State) registerNode(c *RegisterNode) (Result, bool) {
 	}
 	if s.clusterID == "" {
 		s.clusterID = c.ClusterID
+		for _, id := range c.Founders {
+			s.nodes[id] = &Node{ID: id}
+		}
 	}
 	r := Result{ClusterID: s.clusterID}
 	if old, ok := s.nodes[n.ID]; ok && *old == n {

@@ -165,7 +165,7 @@ func (w *world) command(verb, name string, a args) Command {
 	switch verb {
 	case "node":
 		n, _ := strconv.Atoi(name)
-		return Command{RegisterNode: &RegisterNode{Node: Node{ID: model.NodeID(n), Host: a.one("host"), Port: 9092}, ClusterID: a.one("cluster")}}
+		return Command{RegisterNode: &RegisterNode{Node: Node{ID: model.NodeID(n), Host: a.one("host"), Port: 9092}, ClusterID: a.one("cluster"), Founders: nodeList(a.list("founders"))}}
 	case "create":
 		c := &CreateTopics{DryRun: dry}
 		for _, n := range strings.Split(name, ",") {
@@ -189,6 +189,14 @@ func (w *world) command(verb, name string, a args) Command {
 		return Command{AllocateProducers: &AllocateProducers{Count: a.number("n", 0)}}
 	}
 	return w.scriptCommand(verb, name, a, dry)
+}
+
+func nodeList(texts []string) (ids []model.NodeID) {
+	for _, text := range texts {
+		n, _ := strconv.Atoi(text)
+		ids = append(ids, model.NodeID(n))
+	}
+	return ids
 }
 
 func (w *world) scriptCommand(verb, name string, a args, dry bool) Command {

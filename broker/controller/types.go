@@ -2,7 +2,8 @@ package controller
 
 import "github.com/millrace-io/millrace/broker/model"
 
-// Node is a registered broker. Ports are 0 where a listener is off.
+// Node is a registered broker. Ports are 0 where a listener is off. A founder that
+// has not come yet has an id alone.
 type Node struct {
 	ID    model.NodeID `json:"id"`
 	Host  string       `json:"host"` // advertised to Kafka clients
@@ -11,6 +12,9 @@ type Node struct {
 	Admin string       `json:"admin,omitempty"` // HOST:PORT
 	RPC   string       `json:"rpc,omitempty"`   // HOST:PORT
 }
+
+// Come tells whether the node has registered itself.
+func (n *Node) Come() bool { return n.RPC != "" || n.Host != "" || n.Admin != "" }
 
 // Partition is one partition's place. Index is its position in the topic.
 type Partition struct {

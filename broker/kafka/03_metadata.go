@@ -40,7 +40,7 @@ func (s *Server) metadata(ctx context.Context, r *request, m *kmsg.MetadataReque
 			}
 		}
 	}
-	for _, n := range snapshot.Nodes {
+	for _, n := range snapshot.Brokers() {
 		b := kmsg.NewMetadataResponseBroker()
 		b.NodeID, b.Host, b.Port, b.Rack = int32(n.ID), n.Host, n.Port, rack(n.Rack)
 		answer.Brokers = append(answer.Brokers, b)

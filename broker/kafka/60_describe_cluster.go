@@ -35,7 +35,7 @@ func (s *Server) describeCluster(_ context.Context, _ *request, m *kmsg.Describe
 	answer.EndpointType = endpointBrokers
 	answer.ClusterID, answer.ControllerID = snapshot.ClusterID, s.controllerID(snapshot)
 	answer.ClusterAuthorizedOperations = operations(m.IncludeClusterAuthorizedOperations, operationsCluster)
-	for _, n := range snapshot.Nodes {
+	for _, n := range snapshot.Brokers() {
 		b := kmsg.NewDescribeClusterResponseBroker()
 		b.NodeID, b.Host, b.Port, b.Rack = int32(n.ID), n.Host, n.Port, rack(n.Rack)
 		answer.Brokers = append(answer.Brokers, b)

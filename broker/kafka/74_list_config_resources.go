@@ -41,7 +41,7 @@ func (s *Server) listConfigResources(_ context.Context, _ *request, m *kmsg.List
 		}
 	}
 	if wanted(broker) {
-		for _, n := range snapshot.Nodes {
+		for _, n := range snapshot.Brokers() {
 			add(broker, strconv.Itoa(int(n.ID)))
 		}
 	}

@@ -51,6 +51,9 @@ type Options struct {
 	Dir string
 	// Node is this node's id.
 	Node model.NodeID
+	// Deployment is the same on all nodes of a cluster: nothing is taken from others.
+	// It is part of the directory's format; 0 is a node alone.
+	Deployment uint64
 	// Listen and Advertise are HOST:PORT of node-to-node traffic.
 	Listen, Advertise string
 	// JournalFileBytes and JournalBytesMax are the size of one of the log's files,
@@ -135,14 +138,15 @@ func (h *Host) StartPartition(shard model.ShardID, members []model.NodeID, m Sta
 	if err != nil {
 		return fmt.Errorf("start replica of shard %d: %w", shard, err)
 	}
-	err = n.StartOnDiskReplica(h.initial(shard, members), false, create, h.config(shard, len(members)))
+	initial := h.initial(shard, members)
+	err = n.StartOnDiskReplica(initial, false, create, h.config(shard, len(members)))
 	if errors.Is(err, dragonboat.ErrClosed) {
 		err = ErrStopped
 	}
 	if err != nil {
 		return fmt.Errorf("start replica of shard %d: %w", shard, err)
 	}
-	h.started(shard, members)
+	h.started(shard, members, initial != nil)
 	return nil
 }
 
@@ -166,8 +170,10 @@ func (h *Host) checkMachine(shard model.ShardID, m StateMachine) error {
 	return nil
 }
 
-func (h *Host) started(shard model.ShardID, members []model.NodeID) {
-	if len(members) == 1 {
+// started hurries a replica that has no peers, and the first of a group that is new:
+// nobody leads it yet.
+func (h *Host) started(shard model.ShardID, members []model.NodeID, fresh bool) {
+	if len(members) == 1 || fresh && members[0] == h.node {
 		go h.hurry(shard)
 	}
 }
@@ -206,11 +212,12 @@ func (h *Host) StartController(members []model.NodeID, m ControllerMachine) erro
 	if err != nil {
 		return fmt.Errorf("start replica of the controller: %w", err)
 	}
-	err = n.StartReplica(h.initial(ControllerShard, members), false, create, c)
+	initial := h.initial(ControllerShard, members)
+	err = n.StartReplica(initial, false, create, c)
 	if err != nil {
 		return fmt.Errorf("start replica of the controller: %w", err)
 	}
-	h.started(ControllerShard, members)
+	h.started(ControllerShard, members, initial != nil)
 	return nil
 }
 

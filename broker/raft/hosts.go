@@ -71,6 +71,7 @@ func (h *Host) openHost(k int) (*dragonboat.NodeHost, error) {
 	n, err := dragonboat.NewNodeHost(config.NodeHostConfig{
 		NodeHostDir:       dir,
 		NodeHostID:        target(o.Node),
+		DeploymentID:      o.Deployment,
 		RTTMillisecond:    tickOf[k],
 		RaftAddress:       o.Advertise,
 		ListenAddress:     o.Listen,

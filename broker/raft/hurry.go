@@ -10,17 +10,18 @@ import (
 )
 
 // A replica without peers need not wait for its election timeout: there is nobody
-// to be in the way of. It is handed the message by which a leader gives its place
+// to be in the way of. Nor need the first replica of a new group, which thereby leads
+// it where the placement wants that. It is handed the message by which a leader gives its place
 // away, which is, as the Raft paper has it, nothing but a clock that moved on.
 // Before the replica has applied its own membership it does not listen.
 const (
 	hurryFirst = time.Millisecond
-	// hurryTries double the pause each time: about half a second, then the timeout
-	// does what it always did.
+	// hurryTries double the pause each time: about half a second, in which peers will
+	// have started theirs, then the timeout does what it always did.
 	hurryTries = 9
 )
 
-// hurry makes a replica that was just started, alone in its group, its leader.
+// hurry makes a replica that was just started the leader of its group.
 func (h *Host) hurry(shard model.ShardID) {
 	pause := hurryFirst
 	t := time.NewTimer(0)
