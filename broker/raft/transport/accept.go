@@ -48,21 +48,38 @@ func (t *Transport) admit() bool {
 	return true
 }
 
-func (t *Transport) leave() {
+// admitForCalls counts a connection in that is for calls.
+func (t *Transport) admitForCalls(l *link) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.acceptedForCalls >= acceptedCallsMax {
+		return fmt.Errorf("%d connections for calls are too many", acceptedCallsMax)
+	}
+	t.acceptedForCalls++
+	l.counted = true
+	return nil
+}
+
+func (t *Transport) leave(l *link) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.accepted--
+	if l.counted {
+		t.acceptedForCalls--
+	}
 }
 
 // serve reads one connection until it is over.
 func (t *Transport) serve(raw net.Conn) {
-	defer t.leave()
 	l := newLink(raw)
+	defer t.leave(l)
+	d := newDesk(t, l)
+	defer d.close()
 	defer l.endWith(t.ctx)()
-	p, err := t.answer(l)
+	p, err := t.welcome(l)
 	if err == nil {
 		if t.spawn(l.ping) {
-			err = t.receive(l, p)
+			err = t.receive(d, p)
 		}
 		l.in.done()
 	}
@@ -75,8 +92,8 @@ func (t *Transport) serve(raw net.Conn) {
 	l.fail(err)
 }
 
-// answer is the accepting end's part of the handshake.
-func (t *Transport) answer(l *link) (purpose, error) {
+// welcome is the accepting end's part of the handshake.
+func (t *Transport) welcome(l *link) (purpose, error) {
 	if err := l.raw.SetDeadline(time.Now().Add(connectTimeMax)); err != nil {
 		return 0, err
 	}
@@ -99,6 +116,8 @@ func (t *Transport) answer(l *link) (purpose, error) {
 		l.in.budget = t.messageBudget
 	case forSnapshot:
 		l.in.budget = t.chunkBudget
+	case forCalls:
+		l.in.budget = t.callBudget
 	default:
 		return 0, fmt.Errorf("%w: a connection for %d", ErrFrame, them.purpose)
 	}
@@ -108,6 +127,11 @@ func (t *Transport) answer(l *link) (purpose, error) {
 	if err := t.Peer(them.name); err != nil {
 		return 0, fmt.Errorf("%w: %w", ErrPeer, err)
 	}
+	if them.purpose == forCalls {
+		if err := t.admitForCalls(l); err != nil {
+			return 0, err
+		}
+	}
 	if err := l.sayHello(us); err != nil {
 		return 0, err
 	}
@@ -115,8 +139,9 @@ func (t *Transport) answer(l *link) (purpose, error) {
 }
 
 // receive hands over what comes until the connection is over; a clean end is io.EOF.
-func (t *Transport) receive(l *link, p purpose) error {
+func (t *Transport) receive(d *desk, p purpose) error {
 	var scratch batch
+	l := d.link
 	for {
 		if err := l.in.next(t.ctx); err != nil {
 			return err
@@ -128,6 +153,8 @@ func (t *Transport) receive(l *link, p purpose) error {
 			err = t.receiveBatch(l, &scratch)
 		case k == kindChunk && p == forSnapshot:
 			err = t.receiveChunk(l)
+		case k == kindCall && p == forCalls:
+			err = d.receive()
 		default:
 			err = fmt.Errorf("%w: of kind %d on a connection for %d", ErrFrame, k, p)
 		}

@@ -17,6 +17,8 @@ const (
 	kindTaken
 	kindPing
 	kindRefused
+	kindCall
+	kindResult
 )
 
 const (
@@ -92,6 +94,8 @@ var frameLimits = map[kind]struct{ meta, data int }{
 	kindTaken:    {0, 0},
 	kindPing:     {0, 0},
 	kindRefused:  {refusedBytesMax, 0},
+	kindCall:     {1, callBytesMax},
+	kindResult:   {1 + refusalBytesMax, callBytesMax},
 }
 
 // check holds a header to the limits of its kind, on both sides.

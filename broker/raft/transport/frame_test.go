@@ -49,7 +49,7 @@ func reading(b []byte) *reader {
 }
 
 // decodeFrame reads one frame and what it holds: a pb.MessageBatch, a pb.Chunk, a
-// hello, a text, or nil.
+// hello, a text, a called, an outcome, or nil.
 func decodeFrame(r *reader, peer string) (any, error) {
 	if err := r.next(context.Background()); err != nil {
 		return nil, err
@@ -77,8 +77,23 @@ func decodeFrame(r *reader, peer string) (any, error) {
 		return c, err
 	case kindRefused:
 		return string(r.meta), nil
+	case kindCall:
+		method, err := parseCall(r.meta)
+		if err != nil {
+			return nil, err
+		}
+		body, err := r.take(r.head.data)
+		return called{method, string(body)}, err
+	case kindResult:
+		return (&link{in: r}).readAnswer()
 	}
 	return nil, nil
+}
+
+// called is what a call frame holds.
+type called struct {
+	method uint8
+	body   string
 }
 
 // samples are frames whose bytes are for ever.
@@ -103,6 +118,7 @@ func samples() []struct {
 	}
 	c := pb.Chunk{ShardID: 7, ReplicaID: 2, From: 1, ChunkCount: 1, ChunkSize: 4, Index: 5, Term: 2, Filepath: "f", FileSize: 4,
 		DeploymentId: 1, FileChunkCount: 1, BinVer: 210, Membership: pb.Membership{Addresses: map[uint64]string{1: "a"}}, Data: []byte("data")}
+	no := Refusal{Code: 9, Text: "no"}
 	return []struct {
 		name string
 		send func(w *writer) error
@@ -114,6 +130,10 @@ func samples() []struct {
 		{"taken", func(w *writer) error { return w.small(kindTaken, nil) }, nil},
 		{"ping", func(w *writer) error { return w.small(kindPing, nil) }, nil},
 		{"refused", func(w *writer) error { return w.refuse(errors.New("why")) }, "why"},
+		{"call", func(w *writer) error { return w.frame(kindCall, []byte{5}, []byte("body")) }, called{5, "body"}},
+		{"call without a body", func(w *writer) error { return w.frame(kindCall, []byte{5}, nil) }, called{5, ""}},
+		{"result", func(w *writer) error { return w.frame(kindResult, appendResult(nil, nil), []byte("reply")) }, outcome{body: []byte("reply")}},
+		{"result of a refusal", func(w *writer) error { return w.frame(kindResult, appendResult(nil, &no), nil) }, outcome{refusal: &no}},
 	}
 }
 
@@ -187,6 +207,14 @@ func TestBadHeaders(t *testing.T) {
 		"meta too long":     {sealed(header{kind: kindMessages, meta: metaBytesMax + 1}), ErrLength, "33554433"},
 		"data too long":     {sealed(header{kind: kindMessages, data: dataBytesMax + 1}), ErrLength, "67108865"},
 		"chunk too long":    {sealed(header{kind: kindChunk, data: chunkDataBytesMax + 1}), ErrLength, "4194305"},
+		"call too long":     {sealed(header{kind: kindCall, meta: 1, data: callBytesMax + 1}), ErrLength, "4194305"},
+		"call's meta":       {sealed(header{kind: kindCall, meta: 2}), ErrLength, "2 bytes of meta"},
+		"call of nothing":   {sealed(header{kind: kindCall}), ErrFrame, "0 bytes of meta"},
+		"result too long":   {sealed(header{kind: kindResult, meta: 1, data: callBytesMax + 1}), ErrLength, "4194305"},
+		"text too long":     {sealed(header{kind: kindResult, meta: 2 + refusalBytesMax}), ErrLength, "1026"},
+		"result of nothing": {sealed(header{kind: kindResult}), ErrFrame, "0 bytes of meta"},
+		"text of no reason": {frameOf(header{kind: kindResult, meta: 2}, []byte("\x00x")), ErrFrame, "2 bytes of meta"},
+		"refusal with body": {frameOf(header{kind: kindResult, meta: 1, data: 1}, []byte("\x01x")), ErrFrame, "body of 1"},
 		"hello too long":    {sealed(header{kind: kindHello, meta: helloBytesMax + 1}), ErrLength, "1025"},
 		"hello with data":   {sealed(header{kind: kindHello, data: 1}), ErrLength, "data"},
 		"ping with meta":    {sealed(header{kind: kindPing, meta: 1}), ErrLength, "meta"},
@@ -214,6 +242,9 @@ func TestSenderKeepsLimits(t *testing.T) {
 	if err := w.chunk(pb.Chunk{Data: make([]byte, chunkDataBytesMax+1)}); !errors.Is(err, ErrLength) {
 		t.Errorf("a chunk beyond the limit: %v", err)
 	}
+	if err := w.frame(kindCall, []byte{1}, make([]byte, callBytesMax+1)); !errors.Is(err, ErrLength) {
+		t.Errorf("a call beyond the limit: %v", err)
+	}
 	if b.Len() > 0 {
 		t.Errorf("%d bytes were sent", b.Len())
 	}
@@ -221,7 +252,7 @@ func TestSenderKeepsLimits(t *testing.T) {
 
 // TestLengthsAloneAllocateLittle announces the longest frame and sends a few bytes.
 func TestLengthsAloneAllocateLittle(t *testing.T) {
-	for _, h := range []header{{kind: kindMessages, meta: metaBytesMax}, {kind: kindChunk, data: chunkDataBytesMax}} {
+	for _, h := range []header{{kind: kindMessages, meta: metaBytesMax}, {kind: kindChunk, data: chunkDataBytesMax}, {kind: kindCall, data: callBytesMax}} {
 		r := reading(append(sealed(h), "a few bytes"...))
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)

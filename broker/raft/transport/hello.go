@@ -12,6 +12,7 @@ type purpose uint8
 const (
 	forMessages purpose = 1 + iota
 	forSnapshot
+	forCalls
 )
 
 // ErrPeer says that the node at the other end is not the one that was meant, or

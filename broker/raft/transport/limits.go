@@ -16,6 +16,11 @@ const (
 	helloBytesMax   = 1 << 10
 	refusedBytesMax = 256
 	nameBytesMax    = 255
+	// callBytesMax is for a call's body and for a reply's: pieces of a file, and
+	// record batches, of which Kafka's clients send 1 MiB.
+	callBytesMax = 4 << 20
+	// refusalBytesMax is for the text of a result that is a refusal.
+	refusalBytesMax = 1 << 10
 )
 
 // What frames may take in memory while they are read and handed over. A
@@ -26,6 +31,11 @@ const (
 	messageBudgetBytes = 128 << 20
 	// chunkBudgetBytes has its own account: chunks wait for a disk, messages must not.
 	chunkBudgetBytes = 32 << 20
+	// callBudgetBytes is for calls, from their first byte to their answer.
+	// resultBudgetBytes is for results, which wait for nobody: were it the same,
+	// calls whose answers need an answer of another node could keep it out.
+	callBudgetBytes   = 32 << 20
+	resultBudgetBytes = 32 << 20
 	// decodedFactor is how much larger than its meta a decoded batch is at most.
 	decodedFactor = 4
 	// budgetFreeBytes need no budget, so that heartbeats never wait for a large
@@ -46,8 +56,16 @@ const (
 	answerBufferBytes = 4 << 10
 	writeBufferBytes  = 64 << 10
 	// acceptedMax is how many connections a node accepts at once: two for each
-	// peer and one for each snapshot are the rule.
-	acceptedMax = 1024
+	// peer and one for each snapshot are the rule, and those for calls.
+	// acceptedCallsMax is how many of them may be for calls: Raft always finds room.
+	acceptedMax      = 1024
+	acceptedCallsMax = 768
+
+	// callsMax is how many calls of one target may be under way, each on its own
+	// connection: 64 of 5 ms are 12,800 a second. Others wait.
+	callsMax = 64
+	// callsKeptMax is how many connections to one target stay when no call uses them.
+	callsKeptMax = 4
 )
 
 // How long things may take.
@@ -64,6 +82,8 @@ const (
 	frameRateMin = 1 << 20
 	// takenTimeMax bounds the wait for a chunk to be written by its receiver.
 	takenTimeMax = time.Minute
+	// callTimeMax bounds a call whose context does not: its turn, dial, write and answer.
+	callTimeMax = time.Minute
 	// acceptPause is the wait after an accept that failed, as when descriptors run out.
 	acceptPause = 100 * time.Millisecond
 )

@@ -21,6 +21,8 @@ type link struct {
 	in   *reader
 	out  *writer
 	peer string
+	// counted says that it is one of the accepted ones for calls.
+	counted bool
 
 	once sync.Once
 	over chan struct{}
@@ -110,9 +112,21 @@ func (l *link) hearHello(ctx context.Context) (hello, error) {
 
 func (l *link) refused() error { return fmt.Errorf("%w: %q", ErrRefused, l.in.meta) }
 
+// ways are where what comes back to the end that dialed goes, each nil where its
+// like does not come.
+type ways struct {
+	// taken gets the answers to chunks.
+	taken chan<- struct{}
+	// asked has where the answer to the call under way goes, with room for it.
+	asked <-chan chan<- outcome
+	// over is run once the connection is over.
+	over func()
+}
+
 // listen reads what comes back to the end that dialed, until the connection is
-// over: pings, answers to chunks, a reason to close.
-func (l *link) listen(ctx context.Context, taken chan<- struct{}) {
+// over: pings, answers to chunks and calls, a reason to close.
+func (l *link) listen(ctx context.Context, w ways) {
+	defer l.in.done()
 	for {
 		if err := l.in.next(ctx); err != nil {
 			l.fail(fmt.Errorf("%q is gone: %w", l.peer, err))
@@ -125,9 +139,14 @@ func (l *link) listen(ctx context.Context, taken chan<- struct{}) {
 			return
 		case kindTaken:
 			select {
-			case taken <- struct{}{}:
+			case w.taken <- struct{}{}:
 			default:
-				l.fail(fmt.Errorf("%w: an answer that nothing waits for", ErrFrame))
+				l.fail(errUnasked)
+				return
+			}
+		case kindResult:
+			if err := l.deliver(w.asked); err != nil {
+				l.fail(err)
 				return
 			}
 		default:
@@ -135,5 +154,21 @@ func (l *link) listen(ctx context.Context, taken chan<- struct{}) {
 			return
 		}
 		l.in.done()
+	}
+}
+
+var errUnasked = fmt.Errorf("%w: an answer that nothing waits for", ErrFrame)
+
+// deliver reads an answer and hands it to who waits for it.
+func (l *link) deliver(asked <-chan chan<- outcome) error {
+	select {
+	case reply := <-asked:
+		a, err := l.readAnswer()
+		if err == nil {
+			reply <- a
+		}
+		return err
+	default:
+		return errUnasked
 	}
 }

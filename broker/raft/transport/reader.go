@@ -155,6 +155,12 @@ func (r *reader) fill(b []byte, n int) ([]byte, error) {
 	return b, nil
 }
 
+// keep takes what the frame has of the budget from done: who keeps it gives it back.
+func (r *reader) keep() (taken int64) {
+	taken, r.taken = r.taken, 0
+	return taken
+}
+
 // done ends a frame that has been handed over, and one that failed: its budget is
 // for others.
 func (r *reader) done() {

@@ -23,7 +23,14 @@ type Options struct {
 	TLS TLS
 	// Peer says why a node of this name may not be here; anyone may when it is nil.
 	Peer func(name string) error
-	Log  *slog.Logger
+	// Answer does what a peer calls for; where it is nil every call is refused.
+	// from is the name of the peer's hello. ctx ends with the peer's connection, so
+	// when it waits no longer, and with the transport, whose Close waits for
+	// Answer. body is Answer's for good, what it returns is the transport's. An
+	// error goes to the peer as a Refusal. It may be called before Start has returned,
+	// and by as many goroutines as there are connections for calls.
+	Answer func(ctx context.Context, from string, method uint8, body []byte) ([]byte, error)
+	Log    *slog.Logger
 }
 
 // Factory makes the transport of a NodeHost: config.ExpertConfig.TransportFactory.
@@ -51,6 +58,7 @@ func (f *Factory) Create(c config.NodeHostConfig, messages raftio.MessageHandler
 		Options: f.options, name: name, address: c.GetListenAddress(),
 		messages: messages, chunks: chunks,
 		messageBudget: newBudget(messageBudgetBytes), chunkBudget: newBudget(chunkBudgetBytes),
+		callBudget: newBudget(callBudgetBytes), resultBudget: newBudget(resultBudgetBytes), calls: newPool(),
 	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	return t
@@ -70,7 +78,9 @@ type Transport struct {
 	messages      raftio.MessageHandler
 	chunks        raftio.ChunkHandler
 
-	messageBudget, chunkBudget *budget
+	messageBudget, chunkBudget, callBudget, resultBudget *budget
+
+	calls *pool
 
 	// ctx ends with Close.
 	ctx      context.Context
@@ -78,11 +88,11 @@ type Transport struct {
 	listener net.Listener
 
 	// mu orders the start of goroutines and Close, which waits for them; accepted
-	// counts the connections that peers have here.
-	mu       sync.Mutex
-	closed   bool
-	running  sync.WaitGroup
-	accepted int
+	// counts the connections that peers have here, acceptedForCalls some of them.
+	mu                         sync.Mutex
+	closed                     bool
+	running                    sync.WaitGroup
+	accepted, acceptedForCalls int
 }
 
 // Name implements raftio.ITransport.
@@ -129,7 +139,7 @@ func (t *Transport) spawn(f func()) bool {
 // GetConnection connects to target for messages. The connection ends with ctx,
 // which dragonboat ends before it waits for its senders.
 func (t *Transport) GetConnection(ctx context.Context, target string) (raftio.IConnection, error) {
-	l, err := t.connect(ctx, target, forMessages, nil)
+	l, err := t.connect(ctx, target, forMessages, ways{}, ctx, t.ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -139,15 +149,15 @@ func (t *Transport) GetConnection(ctx context.Context, target string) (raftio.IC
 // GetSnapshotConnection connects to target for one snapshot.
 func (t *Transport) GetSnapshotConnection(ctx context.Context, target string) (raftio.ISnapshotConnection, error) {
 	taken := make(chan struct{}, 1)
-	l, err := t.connect(ctx, target, forSnapshot, taken)
+	l, err := t.connect(ctx, target, forSnapshot, ways{taken: taken}, ctx, t.ctx)
 	if err != nil {
 		return nil, err
 	}
 	return snapshotConn{link: l, taken: taken}, nil
 }
 
-// connect dials and greets; taken gets the answers to chunks.
-func (t *Transport) connect(ctx context.Context, target string, p purpose, taken chan<- struct{}) (*link, error) {
+// connect dials and greets as long as ctx lasts; the connection ends with any of until.
+func (t *Transport) connect(ctx context.Context, target string, p purpose, w ways, until ...context.Context) (*link, error) {
 	name, address := splitTarget(target)
 	dialing, cancel := context.WithTimeout(ctx, connectTimeMax)
 	defer cancel()
@@ -156,12 +166,16 @@ func (t *Transport) connect(ctx context.Context, target string, p purpose, taken
 		return nil, fmt.Errorf("dial node %q at %s: %w", name, address, err)
 	}
 	l := newLink(raw)
-	release := l.endWith(ctx, t.ctx)
+	release := l.endWith(until...)
+	defer l.endWith(dialing)()
 	err = t.greet(dialing, l, address, hello{lowest: version, highest: version, purpose: p, name: t.name, expects: name})
 	started := err == nil && t.spawn(func() {
 		l.ping()
 		release()
-	}) && t.spawn(func() { l.listen(t.ctx, taken) })
+		if w.over != nil {
+			w.over()
+		}
+	}) && t.spawn(func() { l.listen(t.ctx, w) })
 	if !started {
 		release()
 		if err == nil {
@@ -191,6 +205,9 @@ func (t *Transport) greet(ctx context.Context, l *link, address string, us hello
 		conn = c
 	}
 	l.through(conn, answerBufferBytes)
+	if us.purpose == forCalls {
+		l.in.budget = t.resultBudget
+	}
 	if err := l.sayHello(us); err != nil {
 		return fmt.Errorf("say hello: %w", err)
 	}

@@ -61,6 +61,14 @@ func (w *writer) chunk(c pb.Chunk) error {
 	if err != nil {
 		return fmt.Errorf("encode chunk %d of a snapshot of shard %d: %w", c.ChunkId, c.ShardID, err)
 	}
+	return w.frame(kindChunk, meta, data)
+}
+
+// small sends a frame without data.
+func (w *writer) small(k kind, meta []byte) error { return w.frame(k, meta, nil) }
+
+// frame sends a frame; an error says that the peer cannot have all of it.
+func (w *writer) frame(k kind, meta, data []byte) error {
 	w.turn <- struct{}{}
 	defer w.yield()
 	w.begin()
@@ -68,15 +76,6 @@ func (w *writer) chunk(c pb.Chunk) error {
 	if len(data) > 0 {
 		w.pieces = append(w.pieces, data)
 	}
-	return w.end(kindChunk)
-}
-
-// small sends a frame without data.
-func (w *writer) small(k kind, meta []byte) error {
-	w.turn <- struct{}{}
-	defer w.yield()
-	w.begin()
-	w.buf = append(w.buf, meta...)
 	return w.end(k)
 }
 
