@@ -1,6 +1,7 @@
 // Package raft is the only room that knows dragonboat. It owns the NodeHost:
 // it starts and stops the replicas of this node, proposes commands, hands
-// applied entries up to a StateMachine and reports who leads.
+// applied entries up to a StateMachine and reports who leads. It also carries
+// calls from node to node, whose methods rooms above give a meaning.
 //
 // Invariants:
 //   - A replica's StateMachine is called by one goroutine at a time, in log

@@ -1,6 +1,7 @@
 package raft
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -70,7 +71,10 @@ type Options struct {
 	TLS transport.TLS
 	// Network carries it; nil is the operating system's.
 	Network transport.Network
-	Log     *slog.Logger
+	// Answer does what another node calls for, as transport.Options.Answer; nil
+	// refuses every call. It may be called before Open has returned.
+	Answer func(ctx context.Context, from model.NodeID, m Method, body []byte) ([]byte, error)
+	Log    *slog.Logger
 }
 
 // LeaderChange says who leads a shard now, as this node knows it.
@@ -89,6 +93,7 @@ type Host struct {
 	options  Options
 	hosts    [hostsMax]atomic.Pointer[dragonboat.NodeHost]
 	ears     [hostsMax]atomic.Pointer[ear]
+	caller   atomic.Pointer[transport.Transport] // the first NodeHost's
 	registry *registry
 	log      *slog.Logger
 	changes  *mailbox

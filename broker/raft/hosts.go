@@ -82,7 +82,7 @@ func (h *Host) openHost(k int) (*dragonboat.NodeHost, error) {
 			LogDBFactory:        &journalFactory{h: h, first: k == 0},
 			NodeRegistryFactory: h.registry,
 			TransportFactory: &mouth{h: h, k: k, Factory: transport.NewFactory(transport.Options{
-				Network: o.Network, TLS: o.TLS, Peer: checkPeer, Log: o.Log,
+				Network: o.Network, TLS: o.TLS, Peer: checkPeer, Answer: h.answers(), Log: o.Log,
 			})},
 		},
 	})
@@ -109,7 +109,8 @@ type sharedLog struct{ raftio.ILogDB }
 func (sharedLog) Close() error { return nil }
 
 // mouth is our transport, and keeps what the library takes messages by: the first
-// NodeHost's hears the peers, and gives each message to whose shard it is about.
+// NodeHost's hears the peers, gives each message to whose shard it is about, and
+// is whom calls go by.
 type mouth struct {
 	*transport.Factory
 	h *Host
@@ -130,6 +131,7 @@ func (m *mouth) Create(c config.NodeHostConfig, messages raftio.MessageHandler, 
 	if m.k > 0 {
 		return deaf{t}
 	}
+	m.h.caller.Store(t.(*transport.Transport))
 	return t
 }
 

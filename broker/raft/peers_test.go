@@ -2,6 +2,7 @@ package raft
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -21,12 +22,21 @@ type peers struct {
 	dirs     [3]string
 	hosts    [3]*Host
 	machines [3]*counting
+	// answer, if set, is what a node does with calls.
+	answer func(n int, from model.NodeID, m Method, body []byte) ([]byte, error)
 }
 
 func (p *peers) open(t *testing.T, n int, address string) {
 	t.Helper()
+	var answer func(context.Context, model.NodeID, Method, []byte) ([]byte, error)
+	if p.answer != nil {
+		answer = func(_ context.Context, from model.NodeID, m Method, body []byte) ([]byte, error) {
+			return p.answer(n, from, m, body)
+		}
+	}
 	h, err := Open(Options{
-		Dir: p.dirs[n], Node: model.NodeID(n), Listen: address, Advertise: address,
+		Answer: answer,
+		Dir:    p.dirs[n], Node: model.NodeID(n), Listen: address, Advertise: address,
 		Network: p.net.Node(fmt.Sprint(n)), Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		JournalFileBytes: 4 << 20, JournalBytesMax: 32 << 20, Fatal: func(err error) { panic(err) },
 	})

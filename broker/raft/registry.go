@@ -75,6 +75,14 @@ func (r *registry) setAddress(node model.NodeID, address string) {
 	r.addresses[node] = address
 }
 
+// address gives where node can be reached now.
+func (r *registry) address(node model.NodeID) (string, bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	a, ok := r.addresses[node]
+	return a, ok
+}
+
 // Add is called by dragonboat for every member that its log names, and for the
 // sender of every message that comes: nearly always it is known.
 func (r *registry) Add(shard, replica uint64, t string) {

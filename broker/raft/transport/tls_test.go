@@ -243,3 +243,38 @@ func TestReload(t *testing.T) {
 		t.Errorf("opened what is not there: %v", err)
 	}
 }
+
+// TestCallsTLS makes calls over loopback, in plain text and over TLS.
+func TestCallsTLS(t *testing.T) {
+	ours := newAuthority(t, "ours")
+	i := newIdentity(t)
+	i.issue(t, ours, "127.0.0.1", 2, ours)
+	for name, secured := range map[string]TLS{"plain": nil, "TLS": i.open(t, quiet())} {
+		t.Run(name, func(t *testing.T) {
+			address := freeAddress(t)
+			desks := newDesks()
+			a := start(t, made(Options{TLS: secured}, "a", freeAddress(t), nil, nil))
+			b := start(t, made(Options{TLS: secured, Answer: desks.answer}, "b", address, nil, nil))
+			long := strings.Repeat("x", callBytesMax-len("a "))
+			for _, target := range []string{Target("b", address), address} {
+				for _, word := range []string{"", "short", long} {
+					if got, err := a.Call(t.Context(), target, methodEcho, []byte(word)); err != nil || string(got) != "a "+word {
+						t.Errorf("%.20q, %v", got, err)
+					}
+				}
+			}
+			done := make(chan error)
+			go func() {
+				_, err := a.Call(t.Context(), Target("b", address), methodStall, nil)
+				done <- err
+			}()
+			<-desks.begun
+			if err := b.Close(); err != nil {
+				t.Error(err)
+			}
+			if err := <-done; !errors.Is(err, ErrBroken) {
+				t.Errorf("%v, want ErrBroken", err)
+			}
+		})
+	}
+}

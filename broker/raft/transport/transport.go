@@ -167,7 +167,7 @@ func (t *Transport) connect(ctx context.Context, target string, p purpose, w way
 	}
 	l := newLink(raw)
 	release := l.endWith(until...)
-	defer l.endWith(dialing)()
+	defer l.endWith(ctx)()
 	err = t.greet(dialing, l, address, hello{lowest: version, highest: version, purpose: p, name: t.name, expects: name})
 	started := err == nil && t.spawn(func() {
 		l.ping()

@@ -227,6 +227,9 @@ func (d *duo) raw(t testing.TB, tell ...[]byte) (answers []string) {
 		}
 		if r.head.kind != kindPing {
 			answers = append(answers, fmt.Sprintf("%d %s", r.head.kind, r.meta))
+			if _, err := r.take(r.head.data); err != nil {
+				t.Error(err)
+			}
 		}
 	}
 }

@@ -1,0 +1,78 @@
+package raft
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/millrace-io/millrace/broker/model"
+	"github.com/millrace-io/millrace/broker/raft/transport"
+)
+
+// Method says what a call asks a node for. Its number is part of the format.
+type Method uint8
+
+// The methods, each of them declared here and given a meaning by a room above.
+const (
+	// MethodIdentity asks a node who it is.
+	MethodIdentity Method = 1 + iota
+	// MethodLeaders asks who leads what, as the node knows it.
+	MethodLeaders
+	// MethodLease asks for a partition's files, which stay until the lease ends.
+	MethodLease
+	// MethodPiece asks for bytes of a leased file.
+	MethodPiece
+	// MethodRelease ends a lease.
+	MethodRelease
+	// MethodAppend has a fiber's records appended to a child that the node leads.
+	MethodAppend
+)
+
+// Refusal is a node's own answer to a call that it did not do: see transport.Refusal.
+type Refusal = transport.Refusal
+
+// RefusedGeneral is the Code of a failure that has none of its method's.
+const RefusedGeneral = transport.RefusedGeneral
+
+// ErrBroken says that a call may have been carried out: see transport.ErrBroken.
+// Any other error but a Refusal says that it surely was not.
+var ErrBroken = transport.ErrBroken
+
+// Call has node do what m and body say, and gives its reply: see transport.Call.
+func (h *Host) Call(ctx context.Context, node model.NodeID, m Method, body []byte) ([]byte, error) {
+	if node == h.node {
+		return nil, fmt.Errorf("call %d of node %d: that is this node", m, node)
+	}
+	address, ok := h.registry.address(node)
+	if !ok {
+		return nil, fmt.Errorf("call %d of node %d: it has no address yet", m, node)
+	}
+	return h.call(ctx, transport.Target(target(node), address), m, body)
+}
+
+// CallAddress is like Call, of whichever node is at address now.
+func (h *Host) CallAddress(ctx context.Context, address string, m Method, body []byte) ([]byte, error) {
+	return h.call(ctx, address, m, body)
+}
+
+func (h *Host) call(ctx context.Context, target string, m Method, body []byte) ([]byte, error) {
+	reply, err := h.caller.Load().Call(ctx, target, uint8(m), body)
+	if errors.Is(err, transport.ErrClosed) && !errors.Is(err, ErrBroken) {
+		err = fmt.Errorf("%w: %w", ErrStopped, err)
+	}
+	return reply, err
+}
+
+// answers gives transport.Options.Answer: nil where Options.Answer is.
+func (h *Host) answers() func(ctx context.Context, from string, method uint8, body []byte) ([]byte, error) {
+	if h.options.Answer == nil {
+		return nil
+	}
+	return func(ctx context.Context, from string, method uint8, body []byte) ([]byte, error) {
+		node, err := targetNode(from)
+		if err != nil {
+			return nil, err // checkPeer lets none in
+		}
+		return h.options.Answer(ctx, node, Method(method), body)
+	}
+}
