@@ -2,6 +2,7 @@ package raft
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -55,8 +56,14 @@ func (h *Host) CallAddress(ctx context.Context, address string, m Method, body [
 	return h.call(ctx, address, m, body)
 }
 
+// deploymentBytes begin every body: nothing is done for a node of another cluster but
+// to say who one is.
+const deploymentBytes = 8
+
 func (h *Host) call(ctx context.Context, target string, m Method, body []byte) ([]byte, error) {
-	reply, err := h.caller.Load().Call(ctx, target, uint8(m), body)
+	whole := make([]byte, 0, deploymentBytes+len(body))
+	whole = append(binary.LittleEndian.AppendUint64(whole, h.options.Deployment), body...)
+	reply, err := h.caller.Load().Call(ctx, target, uint8(m), whole)
 	if errors.Is(err, transport.ErrClosed) && !errors.Is(err, ErrBroken) {
 		err = fmt.Errorf("%w: %w", ErrStopped, err)
 	}
@@ -73,6 +80,13 @@ func (h *Host) answers() func(ctx context.Context, from string, method uint8, bo
 		if err != nil {
 			return nil, err // checkPeer lets none in
 		}
-		return h.options.Answer(ctx, node, Method(method), body)
+		if len(body) < deploymentBytes {
+			return nil, fmt.Errorf("a call of %d bytes names no deployment", len(body))
+		}
+		theirs := binary.LittleEndian.Uint64(body)
+		if theirs != h.options.Deployment && Method(method) != MethodIdentity {
+			return nil, fmt.Errorf("node %d is of another cluster: its seeds are not those of node %d", node, h.node)
+		}
+		return h.options.Answer(ctx, node, Method(method), body[deploymentBytes:])
 	}
 }

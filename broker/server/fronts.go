@@ -51,8 +51,8 @@ const (
 	leadersCheck = 10 * time.Millisecond
 )
 
-// awaitLeaders returns when every partition that was started is served. A lone
-// replica waits for its own election timeout.
+// awaitLeaders returns when every partition that was started is served, here or by
+// another node. A lone replica waits for its own election timeout.
 func (s *Server) awaitLeaders(ctx context.Context) error {
 	deadline := time.Now().Add(leadersWait)
 	tick := time.NewTicker(leadersCheck)
@@ -60,7 +60,7 @@ func (s *Server) awaitLeaders(ctx context.Context) error {
 	for time.Now().Before(deadline) {
 		waiting := 0
 		s.cores.Handles(func(h *core.Handle) bool {
-			if _, ok := h.Serving(); !ok {
+			if node, _ := s.cluster.Leader(h.ID); node == model.NoNode {
 				waiting++
 			}
 			return waiting == 0

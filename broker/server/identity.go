@@ -2,12 +2,16 @@ package server
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
+	"github.com/millrace-io/millrace/broker/config"
 	"github.com/millrace-io/millrace/broker/disk"
 	"github.com/millrace-io/millrace/broker/model"
 )
@@ -27,6 +31,9 @@ var (
 	// ErrHostname says that the machine was renamed: the Raft log's library ties
 	// its directory to the host's name.
 	ErrHostname = errors.New("host name differs from the one the data directory was written under")
+	// ErrOtherSeeds says that --seeds names other nodes than at the directory's first
+	// start.
+	ErrOtherSeeds = errors.New("data directory belongs to a cluster of other seeds")
 	// ErrMetadataLost says that the node was part of a cluster, and the log that
 	// names its topics is gone. Starting would set their data aside.
 	ErrMetadataLost = errors.New("the raft log of the cluster's metadata is gone: restore <data-dir>/raft, or start with an empty --data-dir")
@@ -40,10 +47,46 @@ type identity struct {
 	Host    string       `json:"host"`
 	// Formed: the node has been part of its cluster, so there is a controller's log.
 	Formed bool `json:"formed"`
+	// Founders are the nodes that form the cluster, ascending; none: this one alone.
+	Founders []model.NodeID `json:"founders,omitempty"`
+	// Deployment is drawn from the seeds that the node first had, so that nodes of
+	// clusters that were formed apart take no message from each other; 0: it is alone.
+	Deployment uint64 `json:"deployment,omitempty"`
+}
+
+// members are all nodes that form the cluster, this one among them.
+func (id identity) members() []model.NodeID {
+	if len(id.Founders) == 0 {
+		return []model.NodeID{id.Node}
+	}
+	return id.Founders
+}
+
+// newIdentity is that of a new directory.
+func newIdentity(node model.NodeID, seeds []config.Seed, host string) identity {
+	id := identity{Format: formatVersion, Node: node, Cluster: newClusterID(), Host: host}
+	if len(seeds) > 1 {
+		id.Founders, id.Deployment = founders(seeds), deployment(seeds)
+	}
+	return id
+}
+
+func founders(seeds []config.Seed) []model.NodeID {
+	var ids []model.NodeID
+	for _, s := range seeds {
+		ids = append(ids, s.ID)
+	}
+	return ids
+}
+
+// deployment gives a number that only nodes with these seeds have.
+func deployment(seeds []config.Seed) uint64 {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%v", seeds))
+	return binary.LittleEndian.Uint64(sum[:]) | 1<<63 // small ones are the library's
 }
 
 // openIdentity reads the directory's identity, or gives it one when it is new.
-func openIdentity(dataDir string, node model.NodeID) (identity, error) {
+func openIdentity(dataDir string, node model.NodeID, seeds []config.Seed) (identity, error) {
 	host, err := os.Hostname()
 	if err != nil {
 		return identity{}, fmt.Errorf("find host name: %w", err)
@@ -51,7 +94,7 @@ func openIdentity(dataDir string, node model.NodeID) (identity, error) {
 	path := filepath.Join(dataDir, identityFile)
 	b, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return writeIdentity(dataDir, identity{Format: formatVersion, Node: node, Cluster: newClusterID(), Host: host})
+		return writeIdentity(dataDir, newIdentity(node, seeds, host))
 	}
 	if err != nil {
 		return identity{}, fmt.Errorf("read identity: %w", err)
@@ -70,7 +113,24 @@ func openIdentity(dataDir string, node model.NodeID) (identity, error) {
 	case id.Host != host:
 		return identity{}, fmt.Errorf("%w: it was %q, now it is %q; give the machine its name back", ErrHostname, id.Host, host)
 	}
-	return id, nil
+	return id, id.checkSeeds(dataDir, seeds)
+}
+
+// checkSeeds holds the seeds of this start against those of the first: which nodes
+// form a cluster is decided once, where they live is not.
+func (id identity) checkSeeds(dataDir string, seeds []config.Seed) error {
+	given := founders(seeds)
+	switch {
+	case len(id.Founders) == 0 && len(given) <= 1 || slices.Equal(given, id.Founders):
+		return nil
+	case len(id.Founders) == 0:
+		return fmt.Errorf("%w: %s is of a cluster of node %d alone, --seeds names nodes %v; start without --seeds, or with an empty --data-dir",
+			ErrOtherSeeds, dataDir, id.Node, given)
+	case len(given) == 0:
+		return fmt.Errorf("%w: %s is of a cluster that nodes %v form; start with --seeds and their addresses", ErrOtherSeeds, dataDir, id.Founders)
+	}
+	return fmt.Errorf("%w: %s is of a cluster that nodes %v form, --seeds names %v; give the first list, with today's addresses",
+		ErrOtherSeeds, dataDir, id.Founders, given)
 }
 
 // writeIdentity makes id durable: written aside, synced, renamed, directory synced.

@@ -76,7 +76,7 @@ func TestPartialStart(t *testing.T) {
 	}
 	for n := 1; n <= count; n++ {
 		s, log := newNode(t, dir)
-		id, err := openIdentity(dir, s.n.ID)
+		id, err := openIdentity(dir, s.n.ID, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -57,6 +57,13 @@ type Server struct {
 	node     *nodeView
 	scripts  *scripts
 
+	// identity and shared are for who answers other nodes, from when on there is one;
+	// led ticks when what is to be announced has changed.
+	identity  atomic.Pointer[identity]
+	shared    atomic.Pointer[cluster.Cluster]
+	led       chan struct{}
+	advertise string // of node-to-node traffic
+
 	listeners map[string]net.Listener
 	fatal     chan error
 	// ctx ends when the node begins to stop; work is what runs under it.
@@ -96,7 +103,7 @@ func Run(ctx context.Context, n config.Node, version string, out io.Writer) erro
 func newServer(n config.Node, version string, log *slog.Logger, lock *os.File) *Server {
 	s := &Server{
 		n: n, version: version, log: log, lock: lock, began: time.Now(),
-		listeners: map[string]net.Listener{}, fatal: make(chan error, 1),
+		listeners: map[string]net.Listener{}, fatal: make(chan error, 1), led: make(chan struct{}, 1),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
@@ -139,10 +146,11 @@ func newLogger(n config.Node) *slog.Logger {
 // start builds the rooms from the bottom up. What it opened before an error is
 // closed by stop.
 func (s *Server) start(ctx context.Context) error {
-	id, err := openIdentity(s.n.DataDir, s.n.ID)
+	id, err := openIdentity(s.n.DataDir, s.n.ID, s.n.Seeds)
 	if err != nil {
 		return err
 	}
+	s.identity.Store(&id)
 	for _, step := range s.steps() {
 		if err := step(ctx, id); err != nil {
 			return err
@@ -195,7 +203,7 @@ func (s *Server) readyLine() string {
 }
 
 // startStorage opens cores and raft; no replica runs yet.
-func (s *Server) startStorage(context.Context, identity) error {
+func (s *Server) startStorage(_ context.Context, id identity) error {
 	cores, memory := settle(s.n, s.log)
 	s.registry = metrics.New()
 	s.storage = metrics.NewStorage(s.registry)
@@ -216,26 +224,7 @@ func (s *Server) startStorage(context.Context, identity) error {
 		ProducerExpiry: func() time.Duration { return s.cluster.Metadata().Cluster.ProducerIDExpiry },
 		Taken:          s.taken,
 	})
-	rpc, err := s.rpcAddress()
-	if err != nil {
-		return err
-	}
-	advertise := rpc
-	if a := s.n.AdvertiseRPC; a != (config.Address{}) {
-		advertise = a.String()
-	}
-	raft.UseLogger(s.log, s.die)
-	secured, err := s.peerTLS()
-	if err != nil {
-		return err
-	}
-	fileBytes, bytesMax := journalSizes(s.n, memory, s.space.Total())
-	s.raft, err = raft.Open(raft.Options{
-		Dir: s.path("raft"), Node: s.n.ID, Listen: rpc, Advertise: advertise, Log: s.log,
-		TLS: secured, JournalFileBytes: fileBytes, JournalBytesMax: bytesMax,
-		Fatal: s.die, Pinned: s.cores.Release, Synced: s.synced,
-	})
-	if err != nil {
+	if err := s.openRaft(id, memory); err != nil {
 		return err
 	}
 	metrics.Journal(s.registry, s.journalSample)
@@ -250,6 +239,35 @@ func (s *Server) startStorage(context.Context, identity) error {
 	}
 	for name := range s.listeners {
 		s.node.listeners[name] = s.address(name)
+	}
+	return nil
+}
+
+// openRaft opens the Raft log, and the way to other nodes.
+func (s *Server) openRaft(id identity, memory int64) error {
+	listen, advertise, err := s.rpcAddresses()
+	if err != nil {
+		return err
+	}
+	s.advertise = advertise
+	raft.UseLogger(s.log, s.die)
+	secured, err := s.peerTLS()
+	if err != nil {
+		return err
+	}
+	fileBytes, bytesMax := journalSizes(s.n, memory, s.space.Total())
+	s.raft, err = raft.Open(raft.Options{
+		Dir: s.path("raft"), Node: s.n.ID, Deployment: id.Deployment, Listen: listen, Advertise: advertise, Log: s.log,
+		TLS: secured, JournalFileBytes: fileBytes, JournalBytesMax: bytesMax,
+		Fatal: s.die, Pinned: s.cores.Release, Synced: s.synced, Answer: s.answer,
+	})
+	if err != nil {
+		return err
+	}
+	for _, seed := range s.n.Seeds {
+		if seed.ID != s.n.ID {
+			s.raft.SetAddress(seed.ID, seed.Address)
+		}
 	}
 	return nil
 }
@@ -350,45 +368,34 @@ func (l coreLog) Propose(shard model.ShardID, cmd []byte, timeout time.Duration)
 	return p.Failed, nil
 }
 
-// controllerWait bounds the wait for the controller's election and registration.
-const controllerWait = time.Minute
-
 // startController waits until this node has caught up with the cluster's
 // metadata and stands in it under its present addresses.
 func (s *Server) startController(ctx context.Context, id identity) error {
 	s.node.waitFor("waiting for the controller")
-	s.cluster = cluster.New(cluster.Options{Node: s.n.ID, Proposer: s.raft, Static: s.n.Static, Log: s.log})
+	s.cluster = cluster.New(cluster.Options{Node: s.n.ID, Proposer: s.raft, Founders: id.Founders, Static: s.n.Static, Log: s.log})
 	s.node.cluster = s.cluster
+	s.shared.Store(s.cluster)
 	if id.Formed && !s.raft.HasLog(raft.ControllerShard) {
 		return ErrMetadataLost
 	}
-	if err := s.raft.StartController([]model.NodeID{s.n.ID}, s.cluster.StateMachine()); err != nil {
+	if err := s.meet(ctx, id); err != nil {
+		return err
+	}
+	if err := s.raft.StartController(id.members(), s.cluster.StateMachine()); err != nil {
 		return err
 	}
 	s.run(s.followLeaders)
-	ctx, cancel := context.WithTimeout(ctx, controllerWait)
-	defer cancel()
-	n, err := s.registration()
-	if err != nil {
+	if err := s.register(ctx, id); err != nil {
 		return err
 	}
-	name, err := s.cluster.RegisterNode(ctx, n, id.Cluster)
-	if err != nil {
-		return fmt.Errorf("register with the controller: %w", err)
-	}
-	if name != id.Cluster {
-		return fmt.Errorf("%w: the directory says cluster %s, the controller %s", ErrForeignData, id.Cluster, name)
-	}
-	if !id.Formed {
-		id.Formed = true
-		_, err = writeIdentity(s.n.DataDir, id)
-	}
-	return err
+	s.run(s.followNodes)
+	s.run(s.announce)
+	return nil
 }
 
 // registration is what others are told of this node.
 func (s *Server) registration() (cluster.Node, error) {
-	n := cluster.Node{ID: s.n.ID, Rack: s.n.Rack, Admin: s.address("admin")}
+	n := cluster.Node{ID: s.n.ID, Rack: s.n.Rack, Admin: s.address("admin"), RPC: s.advertise}
 	a := s.n.AdvertiseKafka
 	kafkaAt := s.address("kafka")
 	if kafkaAt == "off" {
@@ -441,6 +448,10 @@ func (s *Server) followLeaders(ctx context.Context) {
 // lead tells every room above of a change of this node's own leadership.
 func (s *Server) lead(e core.Leadership) {
 	s.cluster.Lead(e)
+	select {
+	case s.led <- struct{}{}:
+	default:
+	}
 	s.groups.Lead(coordinator.Leadership(e))
 	s.scripts.lead(e)
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"strings"
 	"testing"
@@ -15,6 +16,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/millrace-io/millrace/broker/config"
+	"github.com/millrace-io/millrace/broker/model"
 	"github.com/millrace-io/millrace/broker/produce"
 )
 
@@ -24,14 +27,14 @@ func silent() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil
 // format that this build knows.
 func TestIdentity(t *testing.T) {
 	dir := t.TempDir()
-	first, err := openIdentity(dir, 3)
+	first, err := openIdentity(dir, 3, nil)
 	if err != nil || first.Cluster == "" || first.Node != 3 {
 		t.Fatalf("%+v, %v", first, err)
 	}
-	if again, err := openIdentity(dir, 3); err != nil || again != first {
+	if again, err := openIdentity(dir, 3, nil); err != nil || !reflect.DeepEqual(again, first) {
 		t.Errorf("%+v, %v; want %+v", again, err, first)
 	}
-	if _, err := openIdentity(dir, 4); !errors.Is(err, ErrForeignData) || !strings.Contains(err.Error(), "--node-id 3") {
+	if _, err := openIdentity(dir, 4, nil); !errors.Is(err, ErrForeignData) || !strings.Contains(err.Error(), "--node-id 3") {
 		t.Errorf("another node: %v", err)
 	}
 	for name, c := range map[string]struct {
@@ -47,15 +50,66 @@ func TestIdentity(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, identityFile), b, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := openIdentity(dir, 3); !errors.Is(err, c.want) {
+		if _, err := openIdentity(dir, 3, nil); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 	}
 	if err := os.WriteFile(filepath.Join(dir, identityFile), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := openIdentity(dir, 3); err == nil {
+	if _, err := openIdentity(dir, 3, nil); err == nil {
 		t.Error("half an identity was taken")
+	}
+}
+
+// TestIdentityKeepsItsFounders: who forms a cluster is decided by the first start;
+// where they live is not.
+func TestIdentityKeepsItsFounders(t *testing.T) {
+	three := []config.Seed{{ID: 0, Address: "a:1"}, {ID: 1, Address: "b:1"}, {ID: 2, Address: "c:1"}}
+	moved := []config.Seed{{ID: 0, Address: "a:2"}, {ID: 1, Address: "b:1"}, {ID: 2, Address: "c:1"}}
+	others := []config.Seed{{ID: 0, Address: "a:1"}, {ID: 1, Address: "b:1"}, {ID: 5, Address: "c:1"}}
+	dir, alone := t.TempDir(), t.TempDir()
+	first, err := openIdentity(dir, 1, three)
+	if err != nil || len(first.members()) != 3 || first.Deployment == 0 {
+		t.Fatalf("%+v, %v", first, err)
+	}
+	if again, err := openIdentity(dir, 1, moved); err != nil || !reflect.DeepEqual(again, first) {
+		t.Errorf("moved: %+v, %v; want %+v", again, err, first)
+	}
+	if other, _ := openIdentity(t.TempDir(), 1, moved); other.Deployment == first.Deployment {
+		t.Error("two clusters have one deployment id")
+	}
+	if one, err := openIdentity(alone, 1, three[1:2]); err != nil || one.Deployment != 0 || len(one.members()) != 1 {
+		t.Errorf("alone: %+v, %v", one, err)
+	}
+	for name, c := range map[string]struct {
+		dir   string
+		seeds []config.Seed
+	}{"others": {dir, others}, "none": {dir, nil}, "alone before": {alone, three}} {
+		if _, err := openIdentity(c.dir, 1, c.seeds); !errors.Is(err, ErrOtherSeeds) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestJudge: who may vote beside whom.
+func TestJudge(t *testing.T) {
+	fresh, member := identity{Node: 1, Cluster: "x"}, identity{Node: 1, Cluster: "x", Formed: true}
+	for name, c := range map[string]struct {
+		id   identity
+		g    greeting
+		want error
+	}{
+		"both new":            {fresh, greeting{Cluster: "y", Settled: true}, nil},
+		"a new one is late":   {fresh, greeting{Cluster: "y", Formed: true, Settled: true, Come: []model.NodeID{0, 2}}, nil},
+		"its disk is lost":    {fresh, greeting{Cluster: "y", Formed: true, Settled: true, Come: []model.NodeID{0, 1}}, ErrWiped},
+		"it was there before": {member, greeting{Cluster: "x", Formed: true, Come: []model.NodeID{0, 1}}, nil},
+		"another cluster":     {member, greeting{Cluster: "y", Formed: true}, ErrOtherCluster},
+		"the other is new":    {member, greeting{Cluster: "y"}, nil},
+	} {
+		if err := c.id.judge(c.g); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
 	}
 }
 

@@ -33,7 +33,7 @@ func (v *clusterView) Info(context.Context) (api.ClusterInfo, error) {
 		Topics: len(m.Topics()), Scripts: len(m.Scripts()),
 	}
 	for _, n := range m.Nodes {
-		info.Nodes = append(info.Nodes, nodeInfo(m, n))
+		info.Nodes = append(info.Nodes, nodeInfo(v.cluster, m, n))
 	}
 	for _, t := range m.Topics() {
 		info.Partitions += len(t.Partitions)
@@ -41,10 +41,10 @@ func (v *clusterView) Info(context.Context) (api.ClusterInfo, error) {
 	return info, nil
 }
 
-func nodeInfo(m *cluster.Metadata, n cluster.Node) api.NodeInfo {
+func nodeInfo(c *cluster.Cluster, m *cluster.Metadata, n cluster.Node) api.NodeInfo {
 	return api.NodeInfo{
 		ID: n.ID, Host: n.Host, Port: n.Port, Rack: n.Rack, Admin: n.Admin,
-		Controller: n.ID == m.Controller, Alive: true,
+		Controller: n.ID == m.Controller, Alive: c.Alive(n.ID),
 	}
 }
 
@@ -58,6 +58,9 @@ func (v *clusterView) Health(ctx context.Context) (api.Health, error) {
 	}
 	for _, n := range m.Nodes {
 		h.Nodes = append(h.Nodes, n.ID)
+		if !v.cluster.Alive(n.ID) {
+			h.NodesDown = append(h.NodesDown, n.ID)
+		}
 	}
 	faults := v.faults()
 	for _, t := range m.Topics() {
@@ -100,6 +103,9 @@ func (v *clusterView) damaged(ctx context.Context, t *cluster.Topic, p cluster.P
 func (v *clusterView) problems(h api.Health) (problems []string) {
 	if h.Controller == model.NoNode {
 		problems = append(problems, "the controller has no leader: topics and scripts cannot be changed; wait for an election")
+	}
+	if len(h.NodesDown) > 0 {
+		problems = append(problems, fmt.Sprintf("nodes that are down: %v; see their logs", h.NodesDown))
 	}
 	if n := len(h.Leaderless); n > 0 {
 		problems = append(problems, fmt.Sprintf("%d partitions have no leader: see /v1/partitions", n))

@@ -37,7 +37,7 @@ func (v *nodeView) Node(context.Context) (api.Node, error) {
 		Listeners: v.listeners,
 	}
 	if known, ok := m.Node(v.node); ok {
-		n.NodeInfo = nodeInfo(m, known)
+		n.NodeInfo = nodeInfo(v.cluster, m, known)
 	}
 	return n, nil
 }

@@ -40,6 +40,9 @@ type Options struct {
 	Sidecar bool
 	// Env is added to the environment.
 	Env []string
+	// ID is the node's, Seeds what --seeds names; empty: it is alone.
+	ID    int
+	Seeds string
 }
 
 // Node is a running broker.
@@ -110,9 +113,14 @@ func (n *Node) args() []string {
 		sidecar = "child"
 	}
 	args := append([]string{}, n.O.Wrap...)
-	args = append(args, Bin(n.T, "millrace"), "start", "--data-dir", n.O.Dir, "--mode", "dev", "--node-id", "0",
-		"--kafka-addr", kafka, "--admin-addr", admin, "--rpc-addr", "127.0.0.1:0",
+	args = append(args, Bin(n.T, "millrace"), "start", "--data-dir", n.O.Dir, "--mode", "dev", "--node-id", strconv.Itoa(n.O.ID),
+		"--kafka-addr", kafka, "--admin-addr", admin,
 		"--proxy-addr", "off", "--registry-addr", "off", "--sidecar", sidecar)
+	if n.O.Seeds != "" {
+		args = append(args, "--seeds", n.O.Seeds)
+	} else {
+		args = append(args, "--rpc-addr", "127.0.0.1:0")
+	}
 	return append(args, n.O.Args...)
 }
 
@@ -178,6 +186,12 @@ func (n *Node) Status() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.status
+}
+
+// Log is the end of what the broker has logged, in bytes.
+func (n *Node) Log(last int) string {
+	log, _ := os.ReadFile(n.LogPath) // for messages only
+	return string(tail(log, last))
 }
 
 // Pid is the process started; under Wrap that is the wrapper's.

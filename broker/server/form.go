@@ -1,0 +1,183 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/millrace-io/millrace/broker/model"
+	"github.com/millrace-io/millrace/broker/raft"
+)
+
+var (
+	// ErrWiped says that the cluster knows a node of this id, and the data directory
+	// knows no cluster. What the node gave its word for is lost: it may not vote.
+	ErrWiped = errors.New("the disk of this node was lost or replaced")
+	// ErrOtherCluster says that a node at the address of a seed is of another cluster.
+	ErrOtherCluster = errors.New("a seed is of another cluster")
+)
+
+// greeting is what a node answers to who asks whom it meets.
+type greeting struct {
+	Node    model.NodeID `json:"node"`
+	Cluster string       `json:"cluster"`
+	Formed  bool         `json:"formed"`
+	// Settled: Come is right. A node that has just started may not know yet.
+	Settled bool           `json:"settled"`
+	Come    []model.NodeID `json:"come"` // nodes that have been part of the cluster
+}
+
+// greet answers raft.MethodIdentity.
+func (s *Server) greet() ([]byte, error) {
+	id := s.identity.Load()
+	g := greeting{Node: id.Node, Cluster: id.Cluster, Formed: id.Formed, Settled: !id.Formed}
+	if c := s.shared.Load(); c != nil && id.Formed {
+		m := c.Metadata()
+		g.Settled = m.ClusterID != ""
+		for i := range m.Nodes {
+			if m.Nodes[i].Come() {
+				g.Come = append(g.Come, m.Nodes[i].ID)
+			}
+		}
+	}
+	return json.Marshal(g)
+}
+
+const (
+	// meetEvery is how often a node that waits for others asks them.
+	meetEvery = 200 * time.Millisecond
+	// meetWait bounds one question.
+	meetWait = 2 * time.Second
+	// meetTell is how often it says whom it waits for.
+	meetTell = 10 * time.Second
+)
+
+// meet returns when this node may vote: at once if it has been part of its cluster,
+// else when it has met as many founders as are a majority with it, and none of them
+// has ever met it.
+func (s *Server) meet(ctx context.Context, id identity) error {
+	members := id.members()
+	told := time.Now()
+	for {
+		met := 1
+		for _, g := range s.ask(ctx, members) {
+			if err := id.judge(g); err != nil {
+				return err
+			}
+			if g.Settled {
+				met++
+			}
+		}
+		if id.Formed || met > len(members)/2 {
+			return nil
+		}
+		if time.Since(told) > meetTell {
+			told = time.Now()
+			s.log.Info("waiting for other founders", "met", met-1, "founders", members)
+		}
+		select {
+		case <-time.After(meetEvery):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// judge says why a node of identity id must not start beside who greets it so.
+func (id identity) judge(g greeting) error {
+	if !g.Formed {
+		return nil
+	}
+	if id.Formed && g.Cluster != id.Cluster {
+		return fmt.Errorf("%w: node %d is of cluster %s, this one of %s", ErrOtherCluster, g.Node, g.Cluster, id.Cluster)
+	}
+	for _, known := range g.Come {
+		if known == id.Node && !id.Formed {
+			return fmt.Errorf("%w: node %d has been part of cluster %s, this data directory has not; restore it, or the node that holds the rest of the cluster's word can lose records",
+				ErrWiped, id.Node, g.Cluster)
+		}
+	}
+	return nil
+}
+
+// ask gives the greetings of those other nodes that answer now.
+func (s *Server) ask(ctx context.Context, nodes []model.NodeID) []greeting {
+	ctx, cancel := context.WithTimeout(ctx, meetWait)
+	defer cancel()
+	answers := make(chan *greeting, len(nodes))
+	asked := 0
+	for _, n := range nodes {
+		if n == s.n.ID {
+			continue
+		}
+		asked++
+		go func() { answers <- s.askOne(ctx, n) }()
+	}
+	var all []greeting
+	for range asked {
+		if g := <-answers; g != nil {
+			all = append(all, *g)
+		}
+	}
+	return all
+}
+
+// askOne gives nil for a node that does not answer.
+func (s *Server) askOne(ctx context.Context, node model.NodeID) *greeting {
+	b, err := s.raft.Call(ctx, node, raft.MethodIdentity, nil)
+	var g greeting
+	if err == nil {
+		err = json.Unmarshal(b, &g)
+	}
+	if err != nil {
+		s.log.Debug("no greeting", "node", node, "err", err)
+		return nil
+	}
+	return &g
+}
+
+// controllerWait bounds one try to register; registerPause lies between two.
+const controllerWait, registerPause = time.Minute, 200 * time.Millisecond
+
+// register enters this node into the cluster under its present addresses. It is
+// tried until it is done: a founder waits for others, and any node for an election.
+func (s *Server) register(ctx context.Context, id identity) error {
+	n, err := s.registration()
+	if err != nil {
+		return err
+	}
+	for {
+		try, cancel := context.WithTimeout(ctx, controllerWait)
+		name, err := s.cluster.RegisterNode(try, n, id.Cluster)
+		cancel()
+		if err == nil {
+			return s.formed(id, name)
+		}
+		if ctx.Err() != nil || errors.Is(err, raft.ErrStopped) || len(id.members()) == 1 {
+			return fmt.Errorf("register with the controller: %w", err)
+		}
+		s.log.Warn("not registered with the controller yet", "err", err)
+		select {
+		case <-time.After(registerPause):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// formed notes in the directory that it is of the cluster that has this name.
+func (s *Server) formed(id identity, name string) error {
+	switch {
+	case !id.Formed:
+		id.Formed, id.Cluster = true, name
+		if _, err := writeIdentity(s.n.DataDir, id); err != nil {
+			return err
+		}
+		s.identity.Store(&id)
+	case name != id.Cluster:
+		return fmt.Errorf("%w: the directory says cluster %s, the controller %s", ErrForeignData, id.Cluster, name)
+	}
+	return nil
+}

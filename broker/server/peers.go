@@ -1,0 +1,150 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/millrace-io/millrace/broker/cluster"
+	"github.com/millrace-io/millrace/broker/model"
+	"github.com/millrace-io/millrace/broker/raft"
+)
+
+// answer is asked what other nodes call. It may be called before all rooms are there.
+func (s *Server) answer(_ context.Context, from model.NodeID, m raft.Method, body []byte) ([]byte, error) {
+	if m == raft.MethodIdentity {
+		return s.greet()
+	}
+	c := s.shared.Load()
+	if c == nil {
+		return nil, &raft.Refusal{Code: refusedStarting, Text: fmt.Sprintf("node %d is starting", s.n.ID)}
+	}
+	switch m {
+	case raft.MethodLeaders:
+		a, err := cluster.DecodeAnnouncement(body)
+		if err != nil {
+			return nil, err
+		}
+		if a.Node != from {
+			return nil, fmt.Errorf("%w: node %d announces for node %d", cluster.ErrAnnouncement, from, a.Node)
+		}
+		c.Hear(a)
+		return nil, nil
+	}
+	return nil, fmt.Errorf("method %d is not known to this build", m)
+}
+
+// refusedStarting is the code of a node that will answer a little later.
+const refusedStarting = 2
+
+// followNodes tells raft where nodes live now.
+func (s *Server) followNodes(ctx context.Context) {
+	changed, cancel := s.cluster.Watch()
+	defer cancel()
+	known := map[model.NodeID]string{}
+	for {
+		for _, n := range s.cluster.Metadata().Nodes {
+			if n.ID != s.n.ID && n.RPC != "" && n.RPC != known[n.ID] {
+				known[n.ID] = n.RPC
+				s.raft.SetAddress(n.ID, n.RPC)
+			}
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// announcePause gathers what changes together: an election of many partitions is told
+// in a few announcements.
+const announcePause = 5 * time.Millisecond
+
+// announce tells the other nodes what this one serves: changes at once, everything
+// every few seconds.
+func (s *Server) announce(ctx context.Context) {
+	peers := map[model.NodeID]chan []byte{}
+	whole := time.NewTicker(cluster.AnnounceEvery)
+	defer whole.Stop()
+	for {
+		all := false
+		select {
+		case <-ctx.Done():
+			return
+		case <-whole.C:
+			all = true
+		case <-s.led:
+			select {
+			case <-time.After(announcePause):
+			case <-ctx.Done():
+				return
+			}
+		}
+		a, ok := s.cluster.Announce(all)
+		if !ok {
+			continue
+		}
+		body := a.Encode()
+		for _, n := range s.cluster.Metadata().Nodes {
+			if n.ID != s.n.ID && n.RPC != "" {
+				s.tell(peers, n.ID, body)
+			}
+		}
+	}
+}
+
+// announcementsWaiting is how many announcements wait for a peer; beyond it they are
+// lost, and the next whole one mends it.
+const announcementsWaiting = 16
+
+// tell hands an announcement to who sends to a peer. It does not wait: a node that is
+// gone keeps nobody else from hearing.
+func (s *Server) tell(peers map[model.NodeID]chan []byte, node model.NodeID, body []byte) {
+	to, ok := peers[node]
+	if !ok {
+		to = make(chan []byte, announcementsWaiting)
+		peers[node] = to
+		s.run(func(ctx context.Context) { s.tellAll(ctx, node, to) })
+	}
+	select {
+	case to <- body:
+	default:
+	}
+}
+
+func (s *Server) tellAll(ctx context.Context, node model.NodeID, announcements <-chan []byte) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case body := <-announcements:
+			limited, cancel := context.WithTimeout(ctx, cluster.AnnounceEvery)
+			if _, err := s.raft.Call(limited, node, raft.MethodLeaders, body); err != nil {
+				s.log.Debug("leaders not announced", "node", node, "err", err)
+			}
+			cancel()
+		}
+	}
+}
+
+// rpcAddresses are where this node hears others, and what they are told.
+func (s *Server) rpcAddresses() (listen, advertise string, err error) {
+	listen, err = s.rpcAddress()
+	if err != nil {
+		return "", "", err
+	}
+	advertise = listen
+	if a := s.n.AdvertiseRPC; a.Host != "" {
+		if a.Port == 0 {
+			_, port, err := net.SplitHostPort(listen)
+			if err != nil {
+				return "", "", err
+			}
+			return listen, net.JoinHostPort(a.Host, port), nil
+		}
+		advertise = a.String()
+	}
+	return listen, advertise, nil
+}

@@ -1,0 +1,94 @@
+package cluster
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/millrace-io/millrace/test/node"
+)
+
+// TestForm: any node may be first; one alone forms nothing, two do, and the third
+// finds what they have made. A cluster is one, whoever registered first.
+func TestForm(t *testing.T) {
+	c := node.NewCluster(t, 3, node.Options{})
+	first := make(chan error, 1)
+	go func() { first <- c.Nodes[2].TryRestart() }()
+	await(t, "node 2 to wait for others", func() error {
+		_, err := os.Stat(c.Nodes[2].LogPath)
+		return err
+	})
+	c.Start(1)
+	if err := <-first; err != nil {
+		t.Fatalf("node 2: %v\n%s", err, c.Nodes[2].Log(4000))
+	}
+	createTopic(t, c, 1, 3, 3)
+	w := startWriter(t, c, 3)
+	w.more(t, 20)
+	c.Start(0)
+	w.more(t, 20)
+	w.stop(t)
+	w.check(t, c)
+	for _, n := range c.Nodes {
+		await(t, "every node to know the others", func() error {
+			out, err := n.CLI("cluster", "health")
+			if err == nil && !strings.Contains(out, "true") {
+				return errorOf(out)
+			}
+			return err
+		})
+	}
+}
+
+type errorOf string
+
+func (e errorOf) Error() string { return string(e) }
+
+// TestWipedNodeDoesNotVote: a node that lost its disk is told so, and the others go on.
+func TestWipedNodeDoesNotVote(t *testing.T) {
+	c := node.NewCluster(t, 3, node.Options{})
+	c.Start()
+	createTopic(t, c, 0, 3, 3)
+	w := startWriter(t, c, 3)
+	w.more(t, 5)
+	c.Nodes[1].Kill()
+	if err := os.RemoveAll(c.Nodes[1].O.Dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Nodes[1].TryRestart(); err == nil {
+		t.Fatal("it came back as if nothing had happened")
+	}
+	if log := c.Nodes[1].Log(4000); !strings.Contains(log, "lost or replaced") {
+		t.Errorf("the log does not say what is wrong:\n%s", log)
+	}
+	w.more(t, 5)
+	w.stop(t)
+	w.check(t, c)
+}
+
+// TestStrangersDoNotMix: a node whose seeds are others finds nobody, even where they
+// live at the addresses that it knows.
+func TestStrangersDoNotMix(t *testing.T) {
+	c := node.NewCluster(t, 3, node.Options{})
+	c.Start(0, 1)
+	stranger := node.NewCluster(t, 3, node.Options{}).Nodes[2]
+	// It takes node 0's address for its own cluster's node 0.
+	ours := strings.Split(c.Nodes[0].O.Seeds, ",")
+	theirs := strings.Split(stranger.O.Seeds, ",")
+	stranger.O.Seeds = strings.Join([]string{ours[0], theirs[1], theirs[2]}, ",")
+	started := make(chan error, 1)
+	go func() { started <- stranger.TryRestart() }()
+	createTopic(t, c, 0, 3, 3)
+	w := startWriter(t, c, 3)
+	w.more(t, 20)
+	select {
+	case err := <-started:
+		if err == nil {
+			t.Error("it became part of a cluster that it was not made for")
+		}
+	case <-time.After(time.Second): // it waits for its own
+	}
+	w.stop(t)
+	w.check(t, c)
+}

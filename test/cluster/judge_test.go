@@ -1,0 +1,184 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/millrace-io/millrace/test/node"
+)
+
+const topic = "numbers"
+
+// patience bounds each wait of these tests for what must come.
+const patience = 60 * time.Second
+
+// writer writes numbers to every partition of the topic, each partition's in order,
+// one after the other, until it is told to stop.
+type writer struct {
+	client *kgo.Client
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+
+	mu      sync.Mutex
+	acked   []int           // per partition, how many numbers are acknowledged
+	last    []time.Time     // per partition, the last acknowledgement
+	longest time.Duration   // between two of a partition
+	offsets []map[int]int64 // per partition, number -> offset
+	err     error
+}
+
+// createTopic makes the topic with so many replicas.
+func createTopic(t *testing.T, c *node.Cluster, on, partitions, replicas int) {
+	t.Helper()
+	if _, err := c.Nodes[on].CLI("topic", "create", topic, "-p", fmt.Sprint(partitions), "-r", fmt.Sprint(replicas)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func startWriter(t *testing.T, c *node.Cluster, partitions int) *writer {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	w := &writer{
+		cancel: cancel, acked: make([]int, partitions), last: make([]time.Time, partitions), offsets: make([]map[int]int64, partitions),
+		client: c.Client(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.RequiredAcks(kgo.AllISRAcks()),
+			kgo.ProducerLinger(0), kgo.RetryTimeout(patience), kgo.MetadataMinAge(50*time.Millisecond), kgo.RetryBackoffFn(func(int) time.Duration { return 50 * time.Millisecond })),
+	}
+	for p := range partitions {
+		w.offsets[p] = map[int]int64{}
+		w.done.Go(func() { w.write(ctx, p) })
+	}
+	t.Cleanup(func() { w.cancel(); w.done.Wait() })
+	return w
+}
+
+func (w *writer) write(ctx context.Context, partition int) {
+	for n := 0; ctx.Err() == nil; n++ {
+		r := &kgo.Record{Topic: topic, Partition: int32(partition), Value: []byte(strconv.Itoa(n))}
+		// Not ctx: what was sent is waited for, so that it is known what must be there.
+		if err := w.client.ProduceSync(context.Background(), r).FirstErr(); err != nil {
+			w.mu.Lock()
+			w.err = errors.Join(w.err, fmt.Errorf("number %d of partition %d: %w", n, partition, err))
+			w.mu.Unlock()
+			return
+		}
+		now := time.Now()
+		w.mu.Lock()
+		if n > 0 {
+			w.longest = max(w.longest, now.Sub(w.last[partition]))
+		}
+		w.last[partition], w.acked[partition], w.offsets[partition][n] = now, n+1, r.Offset
+		w.mu.Unlock()
+	}
+}
+
+// more waits until every partition has taken so many more numbers.
+func (w *writer) more(t *testing.T, count int) {
+	t.Helper()
+	w.mu.Lock()
+	goal := make([]int, len(w.acked))
+	for p, n := range w.acked {
+		goal[p] = n + count
+	}
+	w.mu.Unlock()
+	await(t, fmt.Sprintf("%d more numbers in each partition", count), func() error {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		for p, n := range w.acked {
+			if n < goal[p] {
+				return errors.Join(fmt.Errorf("partition %d has %d of %d", p, n, goal[p]), w.err)
+			}
+		}
+		return nil
+	})
+}
+
+// stop ends the writer and tells the longest wait of a partition for its next number.
+func (w *writer) stop(t *testing.T) {
+	t.Helper()
+	w.cancel()
+	w.done.Wait()
+	if w.err != nil {
+		t.Fatal(w.err)
+	}
+	t.Logf("numbers per partition %v, longest gap %s", w.acked, w.longest.Round(time.Millisecond))
+}
+
+// check reads the topic from its beginning: every partition has its numbers in order,
+// each once, at the offset that was acknowledged.
+func (w *writer) check(t *testing.T, c *node.Cluster) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	from := map[int32]kgo.Offset{}
+	for p := range w.acked {
+		from[int32(p)] = kgo.NewOffset().AtStart()
+	}
+	reader := c.Client(kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: from}))
+	defer reader.Close()
+	next := make([]int, len(w.acked))
+	for !equal(next, w.acked) {
+		fetched := reader.PollFetches(ctx)
+		if ctx.Err() != nil {
+			t.Fatalf("read %v of %v numbers: %v", next, w.acked, ctx.Err())
+		}
+		fetched.EachRecord(func(r *kgo.Record) {
+			p := int(r.Partition)
+			if got := string(r.Value); got != strconv.Itoa(next[p]) || r.Offset != w.offsets[p][next[p]] {
+				t.Fatalf("partition %d has %s at offset %d; want %d at %d", p, got, r.Offset, next[p], w.offsets[p][next[p]])
+			}
+			next[p]++
+		})
+	}
+}
+
+func equal(a, b []int) bool {
+	for i := range a {
+		if a[i] != b[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// await asks again and again until f has no error.
+func await(t *testing.T, what string, f func() error) {
+	t.Helper()
+	var err error
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+		if err = f(); err == nil {
+			return
+		}
+		<-time.After(50 * time.Millisecond)
+	}
+	t.Fatalf("waited %s for %s: %v", patience, what, err)
+}
+
+// leaderOf gives who leads a partition, as one node knows it.
+func leaderOf(t *testing.T, n *node.Node, partition int) int {
+	t.Helper()
+	leader := -1
+	await(t, "a leader", func() error {
+		out, err := n.CLI("topic", "describe", topic, "-p")
+		if err != nil {
+			return err
+		}
+		for _, line := range strings.Split(out, "\n") {
+			f := strings.Fields(line)
+			if len(f) > 1 && f[0] == strconv.Itoa(partition) {
+				if leader, err = strconv.Atoi(f[1]); err == nil && leader >= 0 {
+					return nil
+				}
+			}
+		}
+		return errors.New(out)
+	})
+	return leader
+}

@@ -1,0 +1,66 @@
+package cluster
+
+import (
+	"testing"
+
+	"github.com/millrace-io/millrace/test/node"
+)
+
+// TestLeaderKilled: after the kill of whoever leads a partition the others take the
+// next number, and it finds its place again when it is back.
+func TestLeaderKilled(t *testing.T) {
+	c := node.NewCluster(t, 3, node.Options{})
+	c.Start()
+	const partitions = 6
+	createTopic(t, c, 0, partitions, 3)
+	w := startWriter(t, c, partitions)
+	w.more(t, 20)
+	for round := range 3 {
+		victim := leaderOf(t, c.Nodes[(round+1)%3], round)
+		c.Nodes[victim].Kill()
+		w.more(t, 10)
+		c.Start(victim)
+		w.more(t, 10)
+	}
+	w.stop(t)
+	w.check(t, c)
+}
+
+// TestAllKilled: what was acknowledged is there after the death of all.
+func TestAllKilled(t *testing.T) {
+	c := node.NewCluster(t, 3, node.Options{})
+	c.Start()
+	const partitions = 6
+	createTopic(t, c, 0, partitions, 3)
+	w := startWriter(t, c, partitions)
+	for range 2 {
+		w.more(t, 20)
+		for _, n := range c.Nodes {
+			n.Kill()
+		}
+		c.Start()
+	}
+	w.more(t, 20)
+	w.stop(t)
+	w.check(t, c)
+}
+
+// TestFarBehind: a node that was away while the others let their logs go gets the
+// partitions' files, and serves them.
+func TestFarBehind(t *testing.T) {
+	c := node.NewCluster(t, 3, node.Options{Args: []string{"--set", "snapshot_entries=100"}})
+	c.Start()
+	const partitions = 3
+	createTopic(t, c, 0, partitions, 3)
+	w := startWriter(t, c, partitions)
+	w.more(t, 20)
+	c.Nodes[2].Kill()
+	w.more(t, 1000)
+	c.Start(2)
+	w.more(t, 20)
+	c.Nodes[0].Kill() // 2 is needed for every record from here on
+	w.more(t, 20)
+	c.Start(0)
+	w.stop(t)
+	w.check(t, c)
+}
