@@ -254,7 +254,8 @@ func TestCallsTLS(t *testing.T) {
 			address := freeAddress(t)
 			desks := newDesks()
 			a := start(t, made(Options{TLS: secured}, "a", freeAddress(t), nil, nil))
-			b := start(t, made(Options{TLS: secured, Answer: desks.answer}, "b", address, nil, nil))
+			var log lines
+			b := start(t, made(Options{TLS: secured, Answer: desks.answer, Log: slog.New(slog.NewTextHandler(&log, nil))}, "b", address, nil, nil))
 			long := strings.Repeat("x", callBytesMax-len("a "))
 			for _, target := range []string{Target("b", address), address} {
 				for _, word := range []string{"", "short", long} {
@@ -274,6 +275,9 @@ func TestCallsTLS(t *testing.T) {
 			}
 			if err := <-done; !errors.Is(err, ErrBroken) {
 				t.Errorf("%v, want ErrBroken", err)
+			}
+			if log.Len() > 0 {
+				t.Errorf("connections that were not kept are told of: %s", log.String())
 			}
 		})
 	}
