@@ -11,7 +11,7 @@ import (
 // An announcement on its way, little endian:
 //
 //	 0  1  version, 1
-//	 1  1  1: it is whole
+//	 1  1  flags: 1 it is whole, 2 the node is leaving
 //	 2  4  node
 //	 6  8  boot
 //	14  8  sequence
@@ -22,6 +22,8 @@ const (
 	announcementVersion = 1
 	announcementHead    = 30
 	ledBytes            = 24
+
+	flagWhole, flagLeaving = 1, 2
 )
 
 // ErrAnnouncement says that bytes are no announcement.
@@ -32,7 +34,10 @@ func (a *Announcement) Encode() []byte {
 	b := make([]byte, 0, announcementHead+ledBytes*(len(a.Served)+len(a.Left)))
 	b = append(b, announcementVersion, 0)
 	if a.Whole {
-		b[1] = 1
+		b[1] |= flagWhole
+	}
+	if a.Leaving {
+		b[1] |= flagLeaving
 	}
 	b = binary.LittleEndian.AppendUint32(b, uint32(a.Node))
 	b = binary.LittleEndian.AppendUint64(b, a.Boot)
@@ -58,7 +63,7 @@ func DecodeAnnouncement(b []byte) (Announcement, error) {
 		return Announcement{}, fmt.Errorf("%w of this build: version %d, it reads %d", ErrAnnouncement, b[0], announcementVersion)
 	}
 	a := Announcement{
-		Whole: b[1] == 1, Node: model.NodeID(binary.LittleEndian.Uint32(b[2:])),
+		Whole: b[1]&flagWhole != 0, Leaving: b[1]&flagLeaving != 0, Node: model.NodeID(binary.LittleEndian.Uint32(b[2:])),
 		Boot: binary.LittleEndian.Uint64(b[6:]), Sequence: binary.LittleEndian.Uint64(b[14:]),
 	}
 	served, left := uint64(binary.LittleEndian.Uint32(b[22:])), uint64(binary.LittleEndian.Uint32(b[26:]))

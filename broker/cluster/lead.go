@@ -27,6 +27,8 @@ type Announcement struct {
 	// before; Left is then what it serves no longer.
 	Whole        bool
 	Served, Left []Led
+	// Leaving: it gives its leadership away, and wants none.
+	Leaving bool
 }
 
 // leader is who serves a partition.
@@ -35,10 +37,11 @@ type leader struct {
 	epoch model.LeaderEpoch
 }
 
-// heard is the newest announcement of a node, and when it came.
+// heard is the newest announcement of a node, when it came, and the first of its boot.
 type heard struct {
 	boot, sequence uint64
-	at             time.Time
+	at, since      time.Time
+	leaving        bool
 }
 
 // leaders knows who leads each partition. mu guards all of it and is held for
@@ -54,6 +57,7 @@ type leaders struct {
 	// what happened since the last, by partition.
 	boot, sequence uint64
 	changed        map[model.PartitionID]Leadership
+	leaving, told  bool // told: the others have been told that it leaves
 }
 
 func (l *leaders) init(boot uint64) {
@@ -99,11 +103,12 @@ func (c *Cluster) Announce(whole bool) (a Announcement, ok bool) {
 	l := &c.leaders
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !whole && len(l.changed) == 0 {
+	if !whole && len(l.changed) == 0 && l.told == l.leaving {
 		return Announcement{}, false
 	}
+	l.told = l.leaving
 	l.sequence++
-	a = Announcement{Node: c.o.Node, Boot: l.boot, Sequence: l.sequence, Whole: whole}
+	a = Announcement{Node: c.o.Node, Boot: l.boot, Sequence: l.sequence, Whole: whole, Leaving: l.leaving}
 	if whole {
 		for id, p := range l.partitions {
 			if p.node == c.o.Node {
@@ -128,10 +133,15 @@ func (c *Cluster) Hear(a Announcement) {
 	l := &c.leaders
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if last := l.heard[a.Node]; a.Node == c.o.Node || last.boot == a.Boot && a.Sequence <= last.sequence {
+	last := l.heard[a.Node]
+	if a.Node == c.o.Node || last.boot == a.Boot && a.Sequence <= last.sequence {
 		return
 	}
-	l.heard[a.Node] = heard{a.Boot, a.Sequence, c.o.Now()}
+	now := c.o.Now()
+	if last.boot != a.Boot || now.Sub(last.at) >= aliveFor {
+		last.since = now
+	}
+	l.heard[a.Node] = heard{boot: a.Boot, sequence: a.Sequence, at: now, since: last.since, leaving: a.Leaving}
 	serves := make(map[model.PartitionID]struct{}, len(a.Served))
 	for _, led := range a.Served {
 		l.served(a.Node, led)
@@ -165,6 +175,23 @@ func (c *Cluster) Alive(node model.NodeID) bool {
 	defer c.leaders.mu.RUnlock()
 	last, ok := c.leaders.heard[node]
 	return ok && c.o.Now().Sub(last.at) < aliveFor
+}
+
+// Leave says that this node gives its leadership away: the others leave it none.
+func (c *Cluster) Leave() {
+	c.leaders.mu.Lock()
+	defer c.leaders.mu.Unlock()
+	c.leaders.leaving = true
+}
+
+// Steady tells whether a node has been alive for so long and takes leadership. One
+// that has just come has yet to learn what it missed.
+func (c *Cluster) Steady(node model.NodeID, since time.Duration) bool {
+	c.leaders.mu.RLock()
+	defer c.leaders.mu.RUnlock()
+	now := c.o.Now()
+	last, ok := c.leaders.heard[node]
+	return ok && !last.leaving && now.Sub(last.at) < aliveFor && now.Sub(last.since) >= since
 }
 
 // Leader says who serves a partition: NoNode while nobody does, with the last

@@ -186,9 +186,7 @@ func FuzzAnnouncement(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if b[1] > 1 {
-			b[1] = 0
-		}
+		b[1] &= flagWhole | flagLeaving // others may come to mean something
 		if got := a.Encode(); !bytes.Equal(got, b) {
 			t.Fatalf("%x became %x", b, got)
 		}
@@ -209,5 +207,36 @@ func TestAlive(t *testing.T) {
 	}
 	if now = now.Add(1); b.Alive(1) {
 		t.Error("still alive")
+	}
+}
+
+// TestSteady: leadership is for who has been there a while and wants it.
+func TestSteady(t *testing.T) {
+	now := time.Unix(1, 0)
+	a, b := announcer(1), New(Options{Node: 2, Now: func() time.Time { return now }})
+	const while = 2 * aliveFor
+	hear := func() {
+		told, _ := a.Announce(true)
+		b.Hear(told)
+	}
+	for range 2 {
+		for age := time.Duration(0); age < while; age += AnnounceEvery {
+			if hear(); b.Steady(1, while) {
+				t.Fatalf("steady after %s", age)
+			}
+			now = now.Add(AnnounceEvery)
+		}
+		if hear(); !b.Steady(1, while) {
+			t.Fatal("not steady")
+		}
+		a = announcer(1) // it starts again
+	}
+	for age := time.Duration(0); age <= while; age += AnnounceEvery {
+		hear()
+		now = now.Add(AnnounceEvery)
+	}
+	a.Leave()
+	if hear(); b.Steady(1, while) || !b.Alive(1) {
+		t.Error("a node that leaves is to be left alone, and alive")
 	}
 }

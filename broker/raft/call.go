@@ -27,6 +27,8 @@ const (
 	MethodRelease
 	// MethodAppend has a fiber's records appended to a child that the node leads.
 	MethodAppend
+	// methodTakeOver is this room's own: see Host.Transfer.
+	methodTakeOver
 )
 
 // Refusal is a node's own answer to a call that it did not do: see transport.Refusal.
@@ -70,11 +72,8 @@ func (h *Host) call(ctx context.Context, target string, m Method, body []byte) (
 	return reply, err
 }
 
-// answers gives transport.Options.Answer: nil where Options.Answer is.
+// answers gives transport.Options.Answer.
 func (h *Host) answers() func(ctx context.Context, from string, method uint8, body []byte) ([]byte, error) {
-	if h.options.Answer == nil {
-		return nil
-	}
 	return func(ctx context.Context, from string, method uint8, body []byte) ([]byte, error) {
 		node, err := targetNode(from)
 		if err != nil {
@@ -87,6 +86,13 @@ func (h *Host) answers() func(ctx context.Context, from string, method uint8, bo
 		if theirs != h.options.Deployment && Method(method) != MethodIdentity {
 			return nil, fmt.Errorf("node %d is of another cluster: its seeds are not those of node %d", node, h.node)
 		}
-		return h.options.Answer(ctx, node, Method(method), body[deploymentBytes:])
+		body = body[deploymentBytes:]
+		switch {
+		case Method(method) == methodTakeOver:
+			return nil, h.takeOver(body)
+		case h.options.Answer == nil:
+			return nil, errors.New("this node answers no calls")
+		}
+		return h.options.Answer(ctx, node, Method(method), body)
 	}
 }

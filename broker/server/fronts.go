@@ -134,6 +134,7 @@ func (s *Server) stop() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), s.n.ShutdownMax)
 	defer cancel()
+	s.handOver(ctx)
 	var errs []error
 	if s.kafka != nil {
 		errs = append(errs, s.kafka.Close(ctx))

@@ -95,6 +95,14 @@ func (s *Server) announce(ctx context.Context) {
 	}
 }
 
+// tellLeaders has what changed announced soon. It does not block.
+func (s *Server) tellLeaders() {
+	select {
+	case s.led <- struct{}{}:
+	default:
+	}
+}
+
 // announcementsWaiting is how many announcements wait for a peer; beyond it they are
 // lost, and the next whole one mends it.
 const announcementsWaiting = 16

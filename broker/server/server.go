@@ -390,6 +390,7 @@ func (s *Server) startController(ctx context.Context, id identity) error {
 	}
 	s.run(s.followNodes)
 	s.run(s.announce)
+	s.run(s.balance)
 	return nil
 }
 
@@ -448,10 +449,7 @@ func (s *Server) followLeaders(ctx context.Context) {
 // lead tells every room above of a change of this node's own leadership.
 func (s *Server) lead(e core.Leadership) {
 	s.cluster.Lead(e)
-	select {
-	case s.led <- struct{}{}:
-	default:
-	}
+	s.tellLeaders()
 	s.groups.Lead(coordinator.Leadership(e))
 	s.scripts.lead(e)
 }

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/millrace-io/millrace/test/node"
@@ -61,6 +62,41 @@ func TestFarBehind(t *testing.T) {
 	c.Nodes[0].Kill() // 2 is needed for every record from here on
 	w.more(t, 20)
 	c.Start(0)
+	w.stop(t)
+	w.check(t, c)
+}
+
+// TestRollingRestart: whoever is stopped gives away first what it leads, and gets it
+// back when it has been there again for a while.
+func TestRollingRestart(t *testing.T) {
+	c := node.NewCluster(t, 3, node.Options{})
+	c.Start()
+	const partitions = 6
+	createTopic(t, c, 0, partitions, 3)
+	meant := make([]int, partitions)
+	for p := range meant {
+		meant[p] = leaderOf(t, c.Nodes[0], p)
+	}
+	w := startWriter(t, c, partitions)
+	for i, n := range c.Nodes {
+		w.more(t, 20)
+		n.Stop()
+		for p := range meant {
+			if leader := leaderOf(t, c.Nodes[(i+1)%3], p); leader == i {
+				t.Errorf("partition %d is led by node %d, which has stopped", p, i)
+			}
+		}
+		c.Start(i)
+	}
+	await(t, "leaders to be where they were", func() error {
+		for p, want := range meant {
+			if got := leaderOf(t, c.Nodes[0], p); got != want {
+				return fmt.Errorf("partition %d is led by %d, not yet by %d", p, got, want)
+			}
+		}
+		return nil
+	})
+	w.more(t, 20)
 	w.stop(t)
 	w.check(t, c)
 }

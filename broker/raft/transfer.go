@@ -1,0 +1,102 @@
+package raft
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/lni/dragonboat/v4"
+
+	"github.com/millrace-io/millrace/broker/model"
+)
+
+// The library tells whoever is to lead but once, and it lets the chance go while it
+// has committed entries to apply, as it nearly always has under load. The leader then
+// drops proposals for an election timeout, for nothing. So it also calls that node,
+// which tells its own replica again until it leads: see hurry.go.
+const (
+	// takeOverFirst doubles each time; takeOverTries take less than an election timeout.
+	takeOverFirst, takeOverTries = 2 * time.Millisecond, 9
+	// takeOverBytes are a shard and the last index of its log.
+	takeOverBytes = 16
+	// takeOverWait bounds the call.
+	takeOverWait = time.Second
+)
+
+// Transfer has another node lead a shard that this one leads. Until that one has all
+// of the log, for an election timeout at most, proposals are dropped. It does not
+// wait: whether it came to that is told by Changes.
+func (h *Host) Transfer(shard model.ShardID, to model.NodeID) error {
+	n, err := h.of(shard)
+	if err == nil {
+		err = n.RequestLeaderTransfer(uint64(shard), replicaID(to))
+	}
+	var last uint64
+	if err == nil {
+		_, last, err = logRange(n, shard)
+	}
+	if err != nil {
+		return fmt.Errorf("transfer the leadership of shard %d to node %d: %w", shard, to, refused(err))
+	}
+	body := binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, uint64(shard)), last)
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), takeOverWait)
+		defer cancel()
+		if _, err := h.Call(ctx, to, methodTakeOver, body); err != nil {
+			h.log.Debug("not told to take over", "shard", shard, "node", to, "err", err)
+		}
+	}()
+	return nil
+}
+
+// takeOver answers methodTakeOver: this node is to lead a shard.
+func (h *Host) takeOver(body []byte) error {
+	if len(body) != takeOverBytes {
+		return fmt.Errorf("%d bytes say what is to be taken over, not %d", len(body), takeOverBytes)
+	}
+	shard, last := model.ShardID(binary.LittleEndian.Uint64(body)), binary.LittleEndian.Uint64(body[8:])
+	if _, err := h.of(shard); err != nil {
+		return fmt.Errorf("take over shard %d: %w", shard, refused(err))
+	}
+	go h.insist(shard, last)
+	return nil
+}
+
+// insist tells a replica to campaign until it leads. Before it has the log that the
+// leader had it could only depose that one, and not be elected.
+func (h *Host) insist(shard model.ShardID, last uint64) {
+	pause := takeOverFirst
+	t := time.NewTimer(pause)
+	defer t.Stop()
+	for range takeOverTries {
+		select {
+		case <-t.C:
+		case <-h.closing:
+			return
+		}
+		n, err := h.of(shard)
+		if err != nil {
+			return
+		}
+		_, ours, err := logRange(n, shard)
+		if c, ok := h.Leader(shard); err != nil || ok && c.Leader == h.node {
+			return
+		}
+		if ours >= last && !h.timeOut(shard) {
+			return
+		}
+		pause *= 2
+		t.Reset(pause)
+	}
+}
+
+// logRange gives the first and last index of a shard's log here.
+func logRange(n *dragonboat.NodeHost, shard model.ShardID) (first, last uint64, err error) {
+	r, err := n.GetLogReader(uint64(shard))
+	if err != nil {
+		return 0, 0, err
+	}
+	first, last = r.GetRange()
+	return first, last, nil
+}
