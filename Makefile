@@ -12,7 +12,7 @@ ENGINE  := build/js-engine/millrace-js.wasm
 
 # Rooms where goroutines share something, or must not.
 RACED := ./broker/core ./broker/produce ./broker/fetch ./broker/raft ./broker/cluster ./broker/coordinator \
-	./broker/script ./broker/kafka ./pacemaker ./plugins
+	./broker/script ./broker/kafka ./broker/peer ./pacemaker ./plugins
 
 .PHONY: setup build engine test vet soak compat bench demo generate clean
 

@@ -83,7 +83,7 @@ func TestExactlyOnce(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			for seed := range seeds() {
 				t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
-					synctest.Test(t, func(t *testing.T) { history(t, s, seed) })
+					synctest.Test(t, func(t *testing.T) { history(t, newWorld(t, s, seed)) })
 				})
 			}
 		})
@@ -91,8 +91,7 @@ func TestExactlyOnce(t *testing.T) {
 }
 
 // history plays one and judges it.
-func history(t *testing.T, s scene, seed uint64) {
-	w := newWorld(t, s, seed)
+func history(t *testing.T, w *world) {
 	defer w.killAll()
 	w.log.failBefore, w.log.failAfter, w.log.travelMax, w.lagMax = 0.03, 0.05, 2*time.Millisecond, 40*time.Millisecond
 	w.start()

@@ -66,6 +66,7 @@ type world struct {
 	journal  Journal
 	removed  bool
 	lagMax   time.Duration // how much later than others a node may learn of a change
+	peers    *peers        // nil: all children are led by whoever asks
 }
 
 // move is a child that took an activation.
@@ -322,8 +323,12 @@ func fields(hs []check.Header) []record.HeaderField {
 func (w *world) start() *node {
 	ctx, cancel := context.WithCancel(context.Background())
 	v := &view{w: w, specs: w.Specs(), changed: make(chan struct{}, 1)}
+	var children Children = w.log
+	if w.peers != nil {
+		children = w.peers.join()
+	}
 	p := New(Options{
-		Reader: w.log, Children: w.log, Sidecar: w, View: v, Plans: w, Journal: w.journal,
+		Reader: w.log, Children: children, Sidecar: w, View: v, Plans: w, Journal: w.journal,
 		Log: slog.New(slog.DiscardHandler),
 	})
 	n := &node{p: p, view: v, cancel: cancel, done: make(chan struct{})}
@@ -412,6 +417,9 @@ func (w *world) abort(id model.PartitionID, batch []byte) {
 // settle ends all faults and waits until the children have taken everything.
 func (w *world) settle() error {
 	w.log.calm()
+	if w.peers != nil {
+		w.peers.calm()
+	}
 	w.setDown(false)
 	w.change(func(s *Spec) { s.Paused = false })
 	if len(w.nodes) == 0 {

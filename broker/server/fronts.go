@@ -34,7 +34,7 @@ func (s *Server) startReplicas(ctx context.Context, _ identity) error {
 	s.groups = coordinator.New(coordinator.Options{
 		Log: coordinator.NewLog(s.produce, s.fetch), Cluster: s.cluster, Logger: s.log,
 	})
-	s.scripts = newScripts(s)
+	s.scripts = newScripts(s, scriptLog{s.produce, s.fetch})
 	s.run(s.replicas.run)
 	select {
 	case <-s.replicas.settled:

@@ -29,18 +29,24 @@ type scripts struct {
 	done    chan struct{}
 }
 
-// newScripts builds the rooms and puts sync scripts into the produce path; until
-// run, topics with sync scripts refuse writes.
-func newScripts(s *Server) *scripts {
+// scriptDoors reach the partitions that scripts read and write.
+type scriptDoors interface {
+	script.Log
+	pacemaker.Children
+}
+
+// newScripts builds the rooms over doors and puts sync scripts into the produce
+// path; until run, topics with sync scripts refuse writes.
+func newScripts(s *Server, doors scriptDoors) *scripts {
 	x := &scripts{s: s, done: make(chan struct{})}
 	x.service = script.New(script.Options{
-		Node: s.n.ID, Cluster: s.cluster, Log: scriptLog{s.produce, s.fetch}, Connect: s.connectSidecar(),
+		Node: s.n.ID, Cluster: s.cluster, Log: doors, Connect: s.connectSidecar(),
 		Session: session(s.n), Logger: s.log,
 	})
 	s.produce.UseScripts(x.service.Table())
 	nudge, _ := x.service.Sidecar().Watch() // for the life of the node
 	x.pace = pacemaker.New(pacemaker.Options{
-		Node: s.n.ID, Reader: s.fetch, Children: s.produce, Sidecar: x.service.Sidecar(), Nudge: nudge,
+		Node: s.n.ID, Reader: s.fetch, Children: doors, Sidecar: x.service.Sidecar(), Nudge: nudge,
 		View: script.View{Cluster: s.cluster, Log: s.log}, Plans: x.service.Store(), Journal: x.service.Journal(),
 		Log: s.log,
 	})
@@ -216,7 +222,8 @@ func contains(all []string, one string) bool {
 	return false
 }
 
-// scriptLog gives package script, which lies below the verbs, what it needs of them.
+// scriptLog is the doors to the partitions that this node serves: it gives package
+// script, which lies below the verbs, what it needs of them, and fibers produce's own.
 type scriptLog struct {
 	*produce.Service
 	fetch *fetch.Service

@@ -21,8 +21,8 @@ var rooms = []string{
 	"broker/core", "broker/journal", "broker/raft", "broker/tiered",
 	// the cluster as one thing
 	"broker/cluster", "broker/security", "broker/script",
-	// verbs; the pacemaker fetches and produces
-	"broker/produce", "broker/fetch", "broker/coordinator", "pacemaker",
+	// verbs; the pacemaker fetches and produces; peer gives it other nodes' verbs
+	"broker/produce", "broker/fetch", "broker/coordinator", "pacemaker", "broker/peer",
 	// fronts
 	"broker/kafka", "broker/proxy", "broker/registry", "broker/admin",
 	// wiring and tools
