@@ -25,11 +25,14 @@ const (
 	MethodPiece
 	// MethodRelease ends a lease.
 	MethodRelease
-	// MethodAppend has a fiber's records appended to a child that the node leads.
-	MethodAppend
+	// MethodVerb reads or writes a partition that the node leads, for a script.
+	MethodVerb
 	// methodTakeOver is this room's own: see Host.Transfer.
 	methodTakeOver
 )
+
+// CallBytesMax bounds a call's body, and an answer's.
+const CallBytesMax = transport.CallBytesMax - deploymentBytes
 
 // Refusal is a node's own answer to a call that it did not do: see transport.Refusal.
 type Refusal = transport.Refusal

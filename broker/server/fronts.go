@@ -34,7 +34,9 @@ func (s *Server) startReplicas(ctx context.Context, _ identity) error {
 	s.groups = coordinator.New(coordinator.Options{
 		Log: coordinator.NewLog(s.produce, s.fetch), Cluster: s.cluster, Logger: s.log,
 	})
-	s.scripts = newScripts(s, scriptLog{s.produce, s.fetch})
+	reach := s.reach()
+	s.verbs.Store(reach)
+	s.scripts = newScripts(s, reach)
 	s.run(s.replicas.run)
 	select {
 	case <-s.replicas.settled:

@@ -2,37 +2,72 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"time"
 
 	"github.com/millrace-io/millrace/broker/cluster"
 	"github.com/millrace-io/millrace/broker/model"
+	"github.com/millrace-io/millrace/broker/peer"
 	"github.com/millrace-io/millrace/broker/raft"
 )
 
 // answer is asked what other nodes call. It may be called before all rooms are there.
-func (s *Server) answer(_ context.Context, from model.NodeID, m raft.Method, body []byte) ([]byte, error) {
+func (s *Server) answer(ctx context.Context, from model.NodeID, m raft.Method, body []byte) ([]byte, error) {
 	if m == raft.MethodIdentity {
 		return s.greet()
 	}
 	c := s.shared.Load()
 	if c == nil {
-		return nil, &raft.Refusal{Code: refusedStarting, Text: fmt.Sprintf("node %d is starting", s.n.ID)}
+		return nil, s.starting()
 	}
 	switch m {
 	case raft.MethodLeaders:
-		a, err := cluster.DecodeAnnouncement(body)
-		if err != nil {
-			return nil, err
+		return nil, hear(c, from, body)
+	case raft.MethodVerb:
+		if verbs := s.verbs.Load(); verbs != nil {
+			return verbs.Answer(ctx, from, body)
 		}
-		if a.Node != from {
-			return nil, fmt.Errorf("%w: node %d announces for node %d", cluster.ErrAnnouncement, from, a.Node)
-		}
-		c.Hear(a)
-		return nil, nil
+		return nil, s.starting()
 	}
 	return nil, fmt.Errorf("method %d is not known to this build", m)
+}
+
+// hear takes what another node announces.
+func hear(c *cluster.Cluster, from model.NodeID, body []byte) error {
+	a, err := cluster.DecodeAnnouncement(body)
+	if err != nil {
+		return err
+	}
+	if a.Node != from {
+		return fmt.Errorf("%w: node %d announces for node %d", cluster.ErrAnnouncement, from, a.Node)
+	}
+	c.Hear(a)
+	return nil
+}
+
+func (s *Server) starting() error {
+	return &raft.Refusal{Code: refusedStarting, Text: fmt.Sprintf("node %d is starting", s.n.ID)}
+}
+
+// reach gives the verbs of scripts for any partition of the cluster.
+func (s *Server) reach() *peer.Service {
+	return peer.New(peer.Options{
+		Node: s.n.ID, Local: scriptLog{s.produce, s.fetch}, Leader: s.cluster.Leader,
+		Exists:       func(id model.PartitionID) bool { _, ok := s.cluster.Metadata().Partition(id); return ok },
+		Call:         s.callVerb,
+		BodyBytesMax: raft.CallBytesMax, Log: s.log,
+	})
+}
+
+// callVerb has another node do what body says.
+func (s *Server) callVerb(ctx context.Context, node model.NodeID, body []byte) ([]byte, error) {
+	b, err := s.raft.Call(ctx, node, raft.MethodVerb, body)
+	if r := (*raft.Refusal)(nil); errors.As(err, &r) {
+		return nil, &peer.Refusal{Code: r.Code, Text: r.Text}
+	}
+	return b, err
 }
 
 // refusedStarting is the code of a node that will answer a little later.

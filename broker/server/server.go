@@ -24,6 +24,7 @@ import (
 	"github.com/millrace-io/millrace/broker/kafka"
 	"github.com/millrace-io/millrace/broker/metrics"
 	"github.com/millrace-io/millrace/broker/model"
+	"github.com/millrace-io/millrace/broker/peer"
 	"github.com/millrace-io/millrace/broker/produce"
 	"github.com/millrace-io/millrace/broker/raft"
 	"github.com/millrace-io/millrace/broker/raft/transport"
@@ -57,10 +58,11 @@ type Server struct {
 	node     *nodeView
 	scripts  *scripts
 
-	// identity and shared are for who answers other nodes, from when on there is one;
+	// identity, shared and verbs are for who answers other nodes, from when on there are;
 	// led ticks when what is to be announced has changed.
 	identity  atomic.Pointer[identity]
 	shared    atomic.Pointer[cluster.Cluster]
+	verbs     atomic.Pointer[peer.Service]
 	led       chan struct{}
 	advertise string // of node-to-node traffic
 

@@ -55,8 +55,8 @@ func (t *Transport) Call(ctx context.Context, target string, method uint8, body 
 
 // ask finds a connection and asks over it.
 func (t *Transport) ask(ctx context.Context, target string, method uint8, body []byte) (outcome, error) {
-	if len(body) > callBytesMax {
-		return outcome{}, fmt.Errorf("%w: a body of %d bytes, the limit is %d", ErrLength, len(body), callBytesMax)
+	if len(body) > CallBytesMax {
+		return outcome{}, fmt.Errorf("%w: a body of %d bytes, the limit is %d", ErrLength, len(body), CallBytesMax)
 	}
 	if ctx.Err() != nil {
 		return outcome{}, ctx.Err()

@@ -40,7 +40,7 @@ func (d *desks) answer(ctx context.Context, from string, method uint8, body []by
 	case methodError:
 		return []byte("never sent"), errors.New(string(body))
 	case methodLong:
-		return make([]byte, callBytesMax+1), nil
+		return make([]byte, CallBytesMax+1), nil
 	}
 	d.begun <- struct{}{}
 	<-ctx.Done()
@@ -83,7 +83,7 @@ func kept(tr *Transport, target string) int {
 func TestCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, _ := callDuo(t)
-		for _, n := range []int{0, 1, budgetFreeBytes, flowBytesMax + 1, callBytesMax - len("a ")} {
+		for _, n := range []int{0, 1, budgetFreeBytes, flowBytesMax + 1, CallBytesMax - len("a ")} {
 			d.echo(t, strings.Repeat("x", n))
 			sleep(10 * silenceTimeMax)
 		}
@@ -114,7 +114,7 @@ func TestRefusals(t *testing.T) {
 		"no text":   {method: methodCode, want: Refusal{Code: 200}},
 		"long text": {method: methodCode, body: "x" + long, want: Refusal{200, "x" + long[:refusalBytesMax-2]}},
 		"error":     {method: methodError, body: "why", want: Refusal{RefusedGeneral, "why"}},
-		"too long":  {method: methodLong, want: Refusal{RefusedGeneral, "bad length: a reply of 4194305 bytes, the limit is 4194304"}},
+		"too long":  {method: methodLong, want: Refusal{RefusedGeneral, "bad length: a reply of 69206017 bytes, the limit is 69206016"}},
 		"nobody":    {silent: true, want: Refusal{RefusedGeneral, "this node answers no calls"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -152,7 +152,7 @@ func TestNotCalled(t *testing.T) {
 		ctx    context.Context
 		want   error
 	}{
-		"body":         {target: toB, body: make([]byte, callBytesMax+1), want: ErrLength},
+		"body":         {target: toB, body: make([]byte, CallBytesMax+1), want: ErrLength},
 		"nobody there": {target: "c@c:1", want: ErrUnreachable},
 		"another node": {target: "c@b:1", want: ErrRefused},
 		"too late":     {target: toB, ctx: ended, want: context.Canceled},

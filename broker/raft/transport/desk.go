@@ -79,8 +79,8 @@ func (d *desk) run(method uint8, body []byte) ([]byte, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case len(reply) > callBytesMax:
-		return nil, fmt.Errorf("%w: a reply of %d bytes, the limit is %d", ErrLength, len(reply), callBytesMax)
+	case len(reply) > CallBytesMax:
+		return nil, fmt.Errorf("%w: a reply of %d bytes, the limit is %d", ErrLength, len(reply), CallBytesMax)
 	}
 	return reply, nil
 }

@@ -65,12 +65,12 @@
 //
 // ping is empty. refused is up to 256 bytes of text: why the sender closes.
 //
-// call is a request; data is its body, of up to 4 MiB:
+// call is a request; data is its body, of up to 66 MiB:
 //
 //	0  1  method
 //
 // result is the reply to the one call that the connection has under way; data is
-// its body, of up to 4 MiB, and none with a status but 0:
+// its body, of up to 66 MiB, and none with a status but 0:
 //
 //	0  1  status: 0 done, 1 failed, else a code that the methods give a meaning
 //	1     with a status but 0: up to 1 KiB of text

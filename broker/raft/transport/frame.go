@@ -94,8 +94,8 @@ var frameLimits = map[kind]struct{ meta, data int }{
 	kindTaken:    {0, 0},
 	kindPing:     {0, 0},
 	kindRefused:  {refusedBytesMax, 0},
-	kindCall:     {1, callBytesMax},
-	kindResult:   {1 + refusalBytesMax, callBytesMax},
+	kindCall:     {1, CallBytesMax},
+	kindResult:   {1 + refusalBytesMax, CallBytesMax},
 }
 
 // check holds a header to the limits of its kind, on both sides.

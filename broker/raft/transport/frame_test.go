@@ -207,10 +207,10 @@ func TestBadHeaders(t *testing.T) {
 		"meta too long":     {sealed(header{kind: kindMessages, meta: metaBytesMax + 1}), ErrLength, "33554433"},
 		"data too long":     {sealed(header{kind: kindMessages, data: dataBytesMax + 1}), ErrLength, "67108865"},
 		"chunk too long":    {sealed(header{kind: kindChunk, data: chunkDataBytesMax + 1}), ErrLength, "4194305"},
-		"call too long":     {sealed(header{kind: kindCall, meta: 1, data: callBytesMax + 1}), ErrLength, "4194305"},
+		"call too long":     {sealed(header{kind: kindCall, meta: 1, data: CallBytesMax + 1}), ErrLength, "69206017"},
 		"call's meta":       {sealed(header{kind: kindCall, meta: 2}), ErrLength, "2 bytes of meta"},
 		"call of nothing":   {sealed(header{kind: kindCall}), ErrFrame, "0 bytes of meta"},
-		"result too long":   {sealed(header{kind: kindResult, meta: 1, data: callBytesMax + 1}), ErrLength, "4194305"},
+		"result too long":   {sealed(header{kind: kindResult, meta: 1, data: CallBytesMax + 1}), ErrLength, "69206017"},
 		"text too long":     {sealed(header{kind: kindResult, meta: 2 + refusalBytesMax}), ErrLength, "1026"},
 		"result of nothing": {sealed(header{kind: kindResult}), ErrFrame, "0 bytes of meta"},
 		"text of no reason": {frameOf(header{kind: kindResult, meta: 2}, []byte("\x00x")), ErrFrame, "2 bytes of meta"},
@@ -242,7 +242,7 @@ func TestSenderKeepsLimits(t *testing.T) {
 	if err := w.chunk(pb.Chunk{Data: make([]byte, chunkDataBytesMax+1)}); !errors.Is(err, ErrLength) {
 		t.Errorf("a chunk beyond the limit: %v", err)
 	}
-	if err := w.frame(kindCall, []byte{1}, make([]byte, callBytesMax+1)); !errors.Is(err, ErrLength) {
+	if err := w.frame(kindCall, []byte{1}, make([]byte, CallBytesMax+1)); !errors.Is(err, ErrLength) {
 		t.Errorf("a call beyond the limit: %v", err)
 	}
 	if b.Len() > 0 {
@@ -252,7 +252,7 @@ func TestSenderKeepsLimits(t *testing.T) {
 
 // TestLengthsAloneAllocateLittle announces the longest frame and sends a few bytes.
 func TestLengthsAloneAllocateLittle(t *testing.T) {
-	for _, h := range []header{{kind: kindMessages, meta: metaBytesMax}, {kind: kindChunk, data: chunkDataBytesMax}, {kind: kindCall, data: callBytesMax}} {
+	for _, h := range []header{{kind: kindMessages, meta: metaBytesMax}, {kind: kindChunk, data: chunkDataBytesMax}, {kind: kindCall, data: CallBytesMax}} {
 		r := reading(append(sealed(h), "a few bytes"...))
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)

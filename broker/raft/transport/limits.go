@@ -16,9 +16,10 @@ const (
 	helloBytesMax   = 1 << 10
 	refusedBytesMax = 256
 	nameBytesMax    = 255
-	// callBytesMax is for a call's body and for a reply's: pieces of a file, and
-	// record batches, of which Kafka's clients send 1 MiB.
-	callBytesMax = 4 << 20
+	// CallBytesMax is for a call's body and for a reply's: pieces of a file, record
+	// batches, and what a fiber appends at once, which is as large as a command of the
+	// log may be, 64 MiB.
+	CallBytesMax = 66 << 20
 	// refusalBytesMax is for the text of a result that is a refusal.
 	refusalBytesMax = 1 << 10
 )
@@ -33,7 +34,8 @@ const (
 	chunkBudgetBytes = 32 << 20
 	// callBudgetBytes is for calls, from their first byte to their answer.
 	// resultBudgetBytes is for results, which wait for nobody: were it the same,
-	// calls whose answers need an answer of another node could keep it out.
+	// calls whose answers need an answer of another node could keep it out. As with
+	// messages a frame that needs more takes all of it and is alone.
 	callBudgetBytes   = 32 << 20
 	resultBudgetBytes = 32 << 20
 	// decodedFactor is how much larger than its meta a decoded batch is at most.

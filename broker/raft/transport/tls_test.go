@@ -256,7 +256,7 @@ func TestCallsTLS(t *testing.T) {
 			a := start(t, made(Options{TLS: secured}, "a", freeAddress(t), nil, nil))
 			var log lines
 			b := start(t, made(Options{TLS: secured, Answer: desks.answer, Log: slog.New(slog.NewTextHandler(&log, nil))}, "b", address, nil, nil))
-			long := strings.Repeat("x", callBytesMax-len("a "))
+			long := strings.Repeat("x", CallBytesMax-len("a "))
 			for _, target := range []string{Target("b", address), address} {
 				for _, word := range []string{"", "short", long} {
 					if got, err := a.Call(t.Context(), target, methodEcho, []byte(word)); err != nil || string(got) != "a "+word {
