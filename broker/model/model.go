@@ -32,6 +32,10 @@ type NodeID int32
 // NoNode is the leader of a partition that has none.
 const NoNode NodeID = -1
 
+// Birth tells a node's replicas of one partition apart, one after the other: those of
+// its making have 0, each later one a number that no other of the partition has had.
+type Birth uint32
+
 // CoreID names one of this process's event loops, from 0.
 type CoreID int
 

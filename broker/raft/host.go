@@ -99,6 +99,7 @@ type Host struct {
 	changes  *mailbox
 	barriers barriers
 	journal  *journal.Journal
+	births   births
 	closing  chan struct{}
 	once     sync.Once
 	// openMu is held to deliver, to open a NodeHost, and to close.
@@ -119,6 +120,10 @@ func Open(o Options) (*Host, error) {
 		h.changes.close() // the library has closed the journal
 		return nil, err
 	}
+	if err := h.findReplicas(); err != nil {
+		h.Close()
+		return nil, err
+	}
 	return h, nil
 }
 
@@ -132,27 +137,7 @@ func (h *Host) Changes() <-chan LeaderChange { return h.changes.out }
 // StartPartition starts this node's replica of a partition's shard. members are
 // all nodes that hold one; they matter only at the very first start.
 func (h *Host) StartPartition(shard model.ShardID, members []model.NodeID, m StateMachine) error {
-	if err := h.damaged(shard); err != nil {
-		return fmt.Errorf("start replica of shard %d: %w", shard, err)
-	}
-	if err := h.checkMachine(shard, m); err != nil {
-		return fmt.Errorf("start replica of shard %d: %w", shard, err)
-	}
-	create := func(uint64, uint64) sm.IOnDiskStateMachine { return &diskMachine{machine: m} }
-	n, err := h.home(shard)
-	if err != nil {
-		return fmt.Errorf("start replica of shard %d: %w", shard, err)
-	}
-	initial := h.initial(shard, members)
-	err = n.StartOnDiskReplica(initial, false, create, h.config(shard, len(members)))
-	if errors.Is(err, dragonboat.ErrClosed) {
-		err = ErrStopped
-	}
-	if err != nil {
-		return fmt.Errorf("start replica of shard %d: %w", shard, err)
-	}
-	h.started(shard, members, initial != nil)
-	return nil
+	return h.StartReplica(Replica{Shard: shard, Members: members}, m)
 }
 
 // ErrMachineBehind says that a partition's files are older than what its log has
@@ -165,7 +150,7 @@ func (h *Host) checkMachine(shard model.ShardID, m StateMachine) error {
 	if err != nil {
 		return err
 	}
-	ss, err := h.journal.GetSnapshot(uint64(shard), replicaID(h.node))
+	ss, err := h.journal.GetSnapshot(uint64(shard), h.own(shard))
 	if err != nil {
 		return err
 	}
@@ -228,7 +213,7 @@ func (h *Host) StartController(members []model.NodeID, m ControllerMachine) erro
 
 // HasLog tells whether this node has a log of shard.
 func (h *Host) HasLog(shard model.ShardID) bool {
-	return h.hosts[0].Load().HasNodeInfo(uint64(shard), replicaID(h.node))
+	return h.hosts[0].Load().HasNodeInfo(uint64(shard), h.own(shard))
 }
 
 // initial is empty once the replica has been bootstrapped: its log knows better.
@@ -238,15 +223,15 @@ func (h *Host) initial(shard model.ShardID, members []model.NodeID) map[uint64]d
 	}
 	initial := make(map[uint64]dragonboat.Target, len(members))
 	for _, n := range members {
-		initial[replicaID(n)] = target(n)
+		initial[replicaID(n, 0)] = target(n)
 	}
 	return initial
 }
 
 func (h *Host) config(shard model.ShardID, members int) config.Config {
 	c := config.Config{
-		ShardID: uint64(shard), ReplicaID: replicaID(h.node),
-		CheckQuorum: true, PreVote: true,
+		ShardID: uint64(shard), ReplicaID: h.own(shard),
+		CheckQuorum: true, PreVote: true, OrderedConfigChange: true,
 		ElectionRTT: electionTicks, HeartbeatRTT: heartbeatTicks,
 		MaxInMemLogSize: inMemLogBytesMax,
 		WaitReady:       false,
@@ -261,7 +246,7 @@ func (h *Host) config(shard model.ShardID, members int) config.Config {
 func (h *Host) Stop(shard model.ShardID) error {
 	n, err := h.of(shard)
 	if err == nil {
-		err = n.StopReplica(uint64(shard), replicaID(h.node))
+		err = n.StopReplica(uint64(shard), h.own(shard))
 	}
 	switch {
 	case err == nil, errors.Is(err, dragonboat.ErrShardNotFound):
@@ -280,7 +265,7 @@ func (h *Host) Logs() []model.ShardID {
 	}
 	var shards []model.ShardID
 	for _, i := range info.LogInfo {
-		if i.ReplicaID == replicaID(h.node) {
+		if replicaNode(i.ReplicaID) == h.node {
 			shards = append(shards, model.ShardID(i.ShardID))
 		}
 	}
@@ -299,9 +284,10 @@ func (h *Host) Remove(shard model.ShardID) error {
 	}
 	deadline := time.Now().Add(removeWaitMax)
 	for {
-		err := n.RemoveData(uint64(shard), replicaID(h.node))
+		err := n.RemoveData(uint64(shard), h.own(shard))
 		switch {
 		case err == nil:
+			h.births.forget(shard)
 			return nil
 		case errors.Is(err, dragonboat.ErrClosed):
 			return fmt.Errorf("remove the log of shard %d: %w", shard, ErrStopped)
@@ -344,7 +330,7 @@ func newMailbox() *mailbox {
 func (m *mailbox) LeaderUpdated(i raftio.LeaderInfo) {
 	c := LeaderChange{Shard: model.ShardID(i.ShardID), Leader: model.NoNode, Term: model.LeaderEpoch(i.Term)}
 	if i.LeaderID != 0 {
-		c.Leader = model.NodeID(i.LeaderID - 1)
+		c.Leader = replicaNode(i.LeaderID)
 	}
 	m.put(c)
 }

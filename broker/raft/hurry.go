@@ -51,7 +51,7 @@ func (h *Host) timeOut(shard model.ShardID) bool {
 	if h.closed {
 		return false
 	}
-	id := replicaID(h.node)
+	id := h.own(shard)
 	m := pb.Message{Type: pb.TimeoutNow, From: id, To: id, ShardID: uint64(shard)}
 	e := h.ears[hostOf(shard)].Load()
 	e.messages(pb.MessageBatch{BinVer: raftio.TransportBinVersion, DeploymentId: e.deployment, Requests: []pb.Message{m}})

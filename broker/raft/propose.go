@@ -178,7 +178,7 @@ func (h *Host) Leader(shard model.ShardID) (LeaderChange, bool) {
 	if err != nil || !ok || id == 0 {
 		return LeaderChange{Shard: shard, Leader: model.NoNode}, false
 	}
-	return LeaderChange{Shard: shard, Leader: model.NodeID(id - 1), Term: model.LeaderEpoch(term)}, true
+	return LeaderChange{Shard: shard, Leader: replicaNode(id), Term: model.LeaderEpoch(term)}, true
 }
 
 // Snapshot makes shard's log forget what lies at or below through, which the

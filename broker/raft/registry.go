@@ -40,10 +40,19 @@ func checkPeer(name string) error {
 	return err
 }
 
-// replicaID is the Raft replica id of a node's first replica of any shard.
-func replicaID(node model.NodeID) uint64 { return uint64(node) + 1 }
+// birthShift parts a replica id: the birth above, the node plus one below.
+const birthShift = 32
 
-type replicaKey struct{ shard, replica uint64 }
+// replicaID is the Raft replica id of a node's replica of any shard: that of birth 0 is
+// what all replicas had before they could move.
+func replicaID(node model.NodeID, birth model.Birth) uint64 {
+	return uint64(birth)<<birthShift | uint64(uint32(node)+1)
+}
+
+// replicaNode gives the node of a replica id: NoNode of the library's "none".
+func replicaNode(id uint64) model.NodeID { return model.NodeID(int32(uint32(id)) - 1) }
+
+func replicaBirth(id uint64) model.Birth { return model.Birth(id >> birthShift) }
 
 // member is the node of a replica, and its name: formatting one costs more than
 // the message it is for.
@@ -56,12 +65,12 @@ type member struct {
 // by dragonboat's transport goroutines; mu guards all of it.
 type registry struct {
 	mu        sync.RWMutex
-	targets   map[replicaKey]member
+	targets   map[uint64]map[uint64]member // by shard and replica
 	addresses map[model.NodeID]string
 }
 
 func newRegistry() *registry {
-	return &registry{targets: map[replicaKey]member{}, addresses: map[model.NodeID]string{}}
+	return &registry{targets: map[uint64]map[uint64]member{}, addresses: map[model.NodeID]string{}}
 }
 
 // Create makes registry a config.NodeRegistryFactory of itself.
@@ -93,13 +102,28 @@ func (r *registry) Add(shard, replica uint64, t string) {
 	must(err == nil, "add replica %d of shard %d: %v", replica, shard, err)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.targets[replicaKey{shard, replica}] = member{node, t}
+	if r.targets[shard] == nil {
+		r.targets[shard] = map[uint64]member{}
+	}
+	r.targets[shard][replica] = member{node, t}
+}
+
+// newest gives the replica id of a node's newest replica of a shard that is known.
+func (r *registry) newest(shard uint64, node model.NodeID) (id uint64, ok bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for replica, m := range r.targets[shard] {
+		if m.node == node {
+			id, ok = max(id, replica), true
+		}
+	}
+	return id, ok
 }
 
 func (r *registry) known(shard, replica uint64, t string) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	m, ok := r.targets[replicaKey{shard, replica}]
+	m, ok := r.targets[shard][replica]
 	return ok && m.target == t
 }
 
@@ -107,18 +131,14 @@ func (r *registry) known(shard, replica uint64, t string) bool {
 func (r *registry) Remove(shard, replica uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.targets, replicaKey{shard, replica})
+	delete(r.targets[shard], replica)
 }
 
 // RemoveShard forgets all replicas of a shard.
 func (r *registry) RemoveShard(shard uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for k := range r.targets {
-		if k.shard == shard {
-			delete(r.targets, k)
-		}
-	}
+	delete(r.targets, shard)
 }
 
 // Resolve gives a replica's node and address, as transport takes them, and the
@@ -127,7 +147,7 @@ func (r *registry) RemoveShard(shard uint64) {
 func (r *registry) Resolve(shard, replica uint64) (string, string, error) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	m, ok := r.targets[replicaKey{shard, replica}]
+	m, ok := r.targets[shard][replica]
 	if !ok {
 		return "", "", fmt.Errorf("resolve replica %d of shard %d: unknown replica", replica, shard)
 	}

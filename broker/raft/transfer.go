@@ -30,7 +30,11 @@ const (
 func (h *Host) Transfer(shard model.ShardID, to model.NodeID) error {
 	n, err := h.of(shard)
 	if err == nil {
-		err = n.RequestLeaderTransfer(uint64(shard), replicaID(to))
+		id, ok := h.registry.newest(uint64(shard), to)
+		if !ok {
+			return fmt.Errorf("transfer the leadership of shard %d: node %d has no replica that is known", shard, to)
+		}
+		err = n.RequestLeaderTransfer(uint64(shard), id)
 	}
 	var last uint64
 	if err == nil {
