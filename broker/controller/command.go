@@ -32,6 +32,9 @@ type Command struct {
 	SeekScript        *SeekScript        `json:"seek_script,omitempty"`
 	RemoveScript      *RemoveScript      `json:"remove_script,omitempty"`
 	DropScript        *DropScript        `json:"drop_script,omitempty"`
+
+	ReassignPartitions *ReassignPartitions `json:"reassign_partitions,omitempty"`
+	Moved              *Moved              `json:"moved,omitempty"`
 }
 
 // RegisterNode enters a node or changes its addresses. ClusterID and Founders are
@@ -125,6 +128,26 @@ type RemoveScript struct {
 type DropScript struct {
 	Name       string           `json:"name"`
 	Activation model.Activation `json:"activation"` // the removal's
+}
+
+// ReassignPartitions moves each partition on its own: one refused does not stop others.
+type ReassignPartitions struct {
+	Partitions []Reassignment `json:"partitions"`
+}
+
+// Reassignment asks that a partition's replicas be on Replicas, the first preferred to
+// lead, instead of where they are or are on their way to. Cancel: where they were.
+type Reassignment struct {
+	Partition model.PartitionID `json:"partition"`
+	Replicas  []model.NodeID    `json:"replicas,omitempty"`
+	Cancel    bool              `json:"cancel,omitempty"`
+}
+
+// Moved is the word of who leads a partition: the replicas of the move of this revision
+// are all in, or, when they were already, nobody else is in any more.
+type Moved struct {
+	Partition model.PartitionID `json:"partition"`
+	Revision  uint64            `json:"revision"`
 }
 
 // ErrCommand is wrapped by every refusal to read a command.

@@ -2,8 +2,11 @@ package controller
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"hash/crc32"
+	"maps"
 	"slices"
 	"testing"
 
@@ -19,8 +22,11 @@ func TestRandomCommands(t *testing.T) {
 		a, b := New(), New()
 		for _, s := range []*State{a, b} {
 			s.Step(Command{RegisterNode: &RegisterNode{Node: Node{ID: 0}, ClusterID: "x"}})
+			for n := range model.NodeID(3) {
+				s.Step(Command{RegisterNode: &RegisterNode{Node: Node{ID: n, Host: "h"}}})
+			}
 		}
-		seen := &history{shards: map[model.ShardID]model.PartitionID{}, records: map[any][]byte{}}
+		seen := &history{shards: map[model.ShardID]model.PartitionID{}, records: map[any][]byte{}, seats: map[model.ShardID]map[Seat]bool{}}
 		for i := range rapid.IntRange(1, 60).Draw(t, "commands") {
 			c := randomCommand(t, a)
 			c.At, c.Seed = int64(i), [16]byte{byte(i)}
@@ -66,9 +72,13 @@ func randomCommand(t *rapid.T, s *State) Command {
 	if sc, ok := s.scripts[script]; ok {
 		expect = sc.Activation
 	}
-	switch rapid.IntRange(0, 10).Draw(t, "kind") {
+	switch rapid.IntRange(0, 13).Draw(t, "kind") {
+	case 11, 12:
+		return randomMove(t, id)
+	case 13:
+		return randomMoved(t, s, id)
 	case 0:
-		return Command{RegisterNode: &RegisterNode{Node: Node{ID: model.NodeID(rapid.IntRange(0, 3).Draw(t, "node"))}, ClusterID: "x"}}
+		return Command{RegisterNode: &RegisterNode{Node: Node{ID: model.NodeID(rapid.IntRange(0, 3).Draw(t, "node")), Host: rapid.SampledFrom([]string{"", "h"}).Draw(t, "host")}, ClusterID: "x"}}
 	case 1, 2:
 		return Command{CreateTopics: &CreateTopics{Topics: []NewTopic{{Name: topic(), Partitions: rapid.Int32Range(0, 5).Draw(t, "p"), Replication: int16(rapid.IntRange(1, 2).Draw(t, "rf"))}, {Name: topic(), Partitions: 1, Replication: 1}}}}
 	case 3:
@@ -86,6 +96,29 @@ func randomCommand(t *rapid.T, s *State) Command {
 		return Command{DropScript: &DropScript{Name: script, Activation: expect}}
 	}
 	return Command{RemoveScript: &RemoveScript{Name: script}}
+}
+
+func randomMove(t *rapid.T, id model.TopicID) Command {
+	var all []Reassignment
+	for range rapid.IntRange(1, 3).Draw(t, "moves") {
+		r := Reassignment{Partition: model.PartitionID{Topic: id, Index: rapid.Int32Range(0, 2).Draw(t, "index")}}
+		if r.Cancel = rapid.IntRange(0, 3).Draw(t, "cancel") == 0; !r.Cancel {
+			for _, n := range rapid.SliceOfN(rapid.IntRange(0, 3), 0, 3).Draw(t, "goal") {
+				r.Replicas = append(r.Replicas, model.NodeID(n))
+			}
+		}
+		all = append(all, r)
+	}
+	return Command{ReassignPartitions: &ReassignPartitions{Partitions: all}}
+}
+
+func randomMoved(t *rapid.T, s *State, id model.TopicID) Command {
+	at := model.PartitionID{Topic: id, Index: rapid.Int32Range(0, 2).Draw(t, "index")}
+	revision := uint64(rapid.IntRange(0, 60).Draw(t, "revision"))
+	if _, p, no := s.partition(at); no == nil && p.Move != nil && rapid.IntRange(0, 3).Draw(t, "right") > 0 {
+		revision = p.Move.Revision
+	}
+	return Command{Moved: &Moved{Partition: at, Revision: revision}}
 }
 
 func randomDeploy(t *rapid.T, script string, expect model.Activation, topic func() string) Command {
@@ -110,6 +143,7 @@ type history struct {
 	records    map[any][]byte // records handed out, as they were then
 	activation model.Activation
 	version    uint64
+	seats      map[model.ShardID]map[Seat]bool // that were once there; false: they are no more
 }
 
 func (h *history) check(t *rapid.T, s *State) {
@@ -131,6 +165,7 @@ func (h *history) check(t *rapid.T, s *State) {
 			if len(p.Replicas) == 0 || len(p.Replicas) > len(s.nodes) {
 				t.Fatalf("%s/%d has replicas %v", topic.Name, i, p.Replicas)
 			}
+			h.checkSeats(t, &p)
 		}
 	}
 	for _, sc := range s.Scripts() {
@@ -138,6 +173,34 @@ func (h *history) check(t *rapid.T, s *State) {
 		checkScript(t, s, sc)
 	}
 	checkAcyclic(t, s)
+}
+
+// checkSeats: no seat comes twice, a node has one of them, and none has a birth that
+// was not given.
+func (h *history) checkSeats(t *rapid.T, p *Partition) {
+	if !p.whole() {
+		t.Fatalf("not every replica has a birth: %+v, %+v", p, p.Move)
+	}
+	known := h.seats[p.Shard]
+	if known == nil {
+		known = map[Seat]bool{}
+		h.seats[p.Shard] = known
+	}
+	now, nodes := map[Seat]bool{}, map[model.NodeID]bool{}
+	for _, seat := range p.Seats() {
+		now[seat] = true
+		if was, ok := known[seat]; ok && !was {
+			t.Fatalf("%+v of shard %d was gone and is back", seat, p.Shard)
+		}
+		if nodes[seat.Node] || seat.Birth > p.Born {
+			t.Fatalf("seats %+v, births up to %d", p.Seats(), p.Born)
+		}
+		nodes[seat.Node] = true
+	}
+	for seat := range known {
+		known[seat] = now[seat]
+	}
+	maps.Copy(known, now)
 }
 
 // same checks that a record handed out earlier is as it was.
@@ -215,9 +278,38 @@ func TestSnapshotRefusesDamage(t *testing.T) {
 		}
 	}
 	newer := bytes.Clone(good)
-	newer[4]++
+	newer[4] = snapshotFormat + 1
 	if _, err := Restore(newer); !errors.Is(err, ErrSnapshotFormat) {
 		t.Fatalf("a newer format: %v", err)
+	}
+}
+
+// TestSnapshotOfOlderBuilds: a state of which nothing has moved is written as builds
+// wrote it that knew of no moves, and read.
+func TestSnapshotOfOlderBuilds(t *testing.T) {
+	older := `{"version":2,"cluster_id":"x","next":{"shard":101,"producer":0,"script":1,"activation":1},"config_revision":0,` +
+		`"nodes":[{"id":0,"host":"h","port":0},{"id":1,"host":"h","port":0}],"topics":[{"name":"a","id":"AAAAAAAAAAAAAAAAAAAAAQ",` +
+		`"partitions":[{"index":0,"shard":100,"replicas":[0]}],"revision":2}],"scripts":null}`
+	b := append([]byte(snapshotMagic), 1, 0, 0, 0)
+	b = binary.LittleEndian.AppendUint32(b, crc32.Checksum([]byte(older), castagnoli))
+	b = append(b, older...)
+	s, err := Restore(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if now := s.Snapshot(); !bytes.Equal(now, b) {
+		t.Errorf("it is written as %s", now[snapshotHeader:])
+	}
+	id := model.PartitionID{Topic: s.names["a"].ID}
+	s.Step(Command{ReassignPartitions: &ReassignPartitions{Partitions: []Reassignment{{Partition: id, Replicas: []model.NodeID{1}}}}})
+	moving := s.Snapshot()
+	if _, p, _ := s.partition(id); p.Move == nil || moving[4] != snapshotFormat {
+		t.Errorf("%+v is in format %d", p, moving[4])
+	}
+	body := bytes.Replace(moving[snapshotHeader:], []byte(`"births":[1]`), []byte(`"births":[]`), 1)
+	binary.LittleEndian.PutUint32(moving[8:], crc32.Checksum(body, castagnoli))
+	if _, err := Restore(append(moving[:snapshotHeader], body...)); !errors.Is(err, ErrSnapshotCorrupt) {
+		t.Errorf("a replica without a birth: %v", err)
 	}
 }
 

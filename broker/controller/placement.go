@@ -21,7 +21,7 @@ func (s *State) placer() *placer {
 	p := &placer{ids: slices.Sorted(maps.Keys(s.nodes)), counts: map[model.NodeID]int{}, leads: map[model.NodeID]int{}}
 	for _, t := range s.topics {
 		for _, part := range t.Partitions {
-			p.count(part.Replicas)
+			p.count(part.Goal())
 		}
 	}
 	return p

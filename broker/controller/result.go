@@ -25,6 +25,9 @@ var (
 	ErrCycle              = errors.New("scripts would form a cycle") // the text has the path
 	ErrTooManyScripts     = errors.New("too many scripts")           // remove one
 	ErrInvalidNode        = errors.New("invalid node")               // correct the node's id or address
+	ErrUnknownPartition   = errors.New("unknown partition")          // refresh metadata
+	ErrUnchanged          = errors.New("already so")                 // nothing is to be done
+	ErrNoReassignment     = errors.New("no reassignment under way")  // nothing is to be cancelled
 	ErrRefused            = errors.New("refused")                    // of a code this build does not know
 )
 
@@ -38,6 +41,7 @@ var codes = []struct {
 	{"internal_topic", ErrInternalTopic}, {"conflict", ErrConflict}, {"script", ErrInvalidScript},
 	{"unknown_script", ErrUnknownScript}, {"script_removing", ErrScriptRemoving}, {"cycle", ErrCycle},
 	{"too_many_scripts", ErrTooManyScripts}, {"node", ErrInvalidNode}, {"command", ErrCommand},
+	{"unknown_partition", ErrUnknownPartition}, {"unchanged", ErrUnchanged}, {"no_reassignment", ErrNoReassignment},
 }
 
 // Refusal is an error as it travels in a result.
@@ -81,20 +85,27 @@ func (r *Refusal) Err() error {
 
 // Result answers one command.
 type Result struct {
-	Version     uint64           `json:"version"` // of the state after the command
-	Refused     *Refusal         `json:"refused,omitempty"`
-	ClusterID   string           `json:"cluster_id,omitempty"`
-	Topics      []TopicResult    `json:"topics,omitempty"` // in the command's order
-	Script      *Script          `json:"script,omitempty"`
-	FirstID     model.ProducerID `json:"first_id,omitempty"`
-	Count       int64            `json:"count,omitempty"`
-	Reactivated []string         `json:"reactivated,omitempty"` // scripts that took a new activation as a side effect
+	Version     uint64            `json:"version"` // of the state after the command
+	Refused     *Refusal          `json:"refused,omitempty"`
+	ClusterID   string            `json:"cluster_id,omitempty"`
+	Topics      []TopicResult     `json:"topics,omitempty"`     // in the command's order
+	Partitions  []PartitionResult `json:"partitions,omitempty"` // in the command's order
+	Script      *Script           `json:"script,omitempty"`
+	FirstID     model.ProducerID  `json:"first_id,omitempty"`
+	Count       int64             `json:"count,omitempty"`
+	Reactivated []string          `json:"reactivated,omitempty"` // scripts that took a new activation as a side effect
 }
 
 // TopicResult is the outcome for one topic of a command.
 type TopicResult struct {
 	Topic   *Topic   `json:"topic,omitempty"`
 	Refused *Refusal `json:"refused,omitempty"`
+}
+
+// PartitionResult is the outcome for one partition of a command.
+type PartitionResult struct {
+	Partition *Partition `json:"partition,omitempty"`
+	Refused   *Refusal   `json:"refused,omitempty"`
 }
 
 // Encode gives the bytes that travel back to the proposer.

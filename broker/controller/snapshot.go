@@ -11,10 +11,13 @@ import (
 )
 
 // A snapshot is the header {magic, format u32, CRC32C of the body u32} in
-// little-endian and the body, JSON with every list in a fixed order.
+// little-endian and the body, JSON with every list in a fixed order. Format 2 has replicas
+// that have moved, which builds of format 1 would take for what they were; format 1 is
+// written while none has.
 const (
 	snapshotMagic  = "MRCS"
-	snapshotFormat = 1
+	snapshotPlain  = 1
+	snapshotFormat = 2
 	snapshotHeader = len(snapshotMagic) + 8
 )
 
@@ -48,9 +51,20 @@ func (s *State) Snapshot() []byte {
 	})
 	must(err == nil, "the state cannot be encoded: %v", err)
 	b := append(make([]byte, 0, snapshotHeader+len(body)), snapshotMagic...)
-	b = binary.LittleEndian.AppendUint32(b, snapshotFormat)
+	b = binary.LittleEndian.AppendUint32(b, s.format())
 	b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(body, castagnoli))
 	return append(b, body...)
+}
+
+func (s *State) format() uint32 {
+	for _, t := range s.topics {
+		for i := range t.Partitions {
+			if p := &t.Partitions[i]; p.Move != nil || p.Moved > 0 || p.Born > 0 {
+				return snapshotFormat
+			}
+		}
+	}
+	return snapshotPlain
 }
 
 // Restore gives the state that a snapshot holds.
@@ -86,6 +100,11 @@ func (in *snapshot) state() (*State, error) {
 	for _, t := range in.Topics {
 		if len(t.Partitions) == 0 {
 			return nil, fmt.Errorf("%w: topic %q has no partition", ErrSnapshotCorrupt, t.Name)
+		}
+		for i := range t.Partitions {
+			if !t.Partitions[i].whole() {
+				return nil, fmt.Errorf("%w: partition %d of topic %q has not a birth for each replica", ErrSnapshotCorrupt, i, t.Name)
+			}
 		}
 		s.topics[t.ID] = t
 		s.names[t.Name] = t

@@ -45,6 +45,10 @@ func (s *State) step(c *Command) (r Result, changed bool) {
 		return s.removeScript(c, c.RemoveScript)
 	case c.DropScript != nil:
 		return s.dropScript(c.DropScript)
+	case c.ReassignPartitions != nil:
+		return s.reassignPartitions(c.ReassignPartitions)
+	case c.Moved != nil:
+		return s.moved(c.Moved)
 	}
 	return Result{Refused: refuse(ErrCommand, "it asks nothing that this build knows")}, false
 }

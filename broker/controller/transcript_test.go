@@ -188,7 +188,46 @@ func (w *world) command(verb, name string, a args) Command {
 	case "producers":
 		return Command{AllocateProducers: &AllocateProducers{Count: a.number("n", 0)}}
 	}
+	if c, ok := w.moveCommand(verb, name, a); ok {
+		return c
+	}
 	return w.scriptCommand(verb, name, a, dry)
+}
+
+// moveCommand reads move a/0:1,2;a/1:0 and move a/0 cancel=1, and moved a/0 rev=7.
+func (w *world) moveCommand(verb, name string, a args) (Command, bool) {
+	switch verb {
+	case "move":
+		c := &ReassignPartitions{}
+		for _, text := range strings.Split(name, ";") {
+			where, nodes, _ := strings.Cut(text, ":")
+			r := Reassignment{Partition: w.partitionID(where), Cancel: a.one("cancel") != ""}
+			if nodes != "" {
+				r.Replicas = nodeList(strings.Split(nodes, ","))
+			}
+			c.Partitions = append(c.Partitions, r)
+		}
+		return Command{ReassignPartitions: c}, true
+	case "moved":
+		id := w.partitionID(name)
+		_, p, _ := w.s.partition(id)
+		rev := int64(0)
+		if p.Move != nil {
+			rev = int64(p.Move.Revision)
+		}
+		return Command{Moved: &Moved{Partition: id, Revision: uint64(a.number("rev", rev))}}, true
+	}
+	return Command{}, false
+}
+
+func (w *world) partitionID(text string) model.PartitionID {
+	topic, index, _ := strings.Cut(text, "/")
+	i, _ := strconv.Atoi(index)
+	id := model.TopicID{0xff}
+	if t, ok := w.s.names[topic]; ok {
+		id = t.ID
+	}
+	return model.PartitionID{Topic: id, Index: int32(i)}
 }
 
 func nodeList(texts []string) (ids []model.NodeID) {
@@ -265,6 +304,13 @@ func (w *world) answer(r Result) string {
 			b.WriteString(topicLine(t.Topic))
 		}
 	}
+	for _, p := range r.Partitions {
+		if p.Refused != nil {
+			fmt.Fprintf(&b, "refused: %s\n", p.Refused.Text)
+		} else {
+			fmt.Fprintf(&b, "partition %s\n", partitionText(p.Partition))
+		}
+	}
 	if r.Script != nil {
 		b.WriteString(w.scriptLine(r.Script))
 	}
@@ -281,10 +327,34 @@ func (w *world) answer(r Result) string {
 	return b.String()
 }
 
+// partitionText gives shard:[node.birth ...], births where they are not 0, and the move.
+func partitionText(p *Partition) string {
+	seats := func(all []Seat) string {
+		var texts []string
+		for _, s := range all {
+			text := fmt.Sprint(s.Node)
+			if s.Birth > 0 {
+				text += fmt.Sprintf(".%d", s.Birth)
+			}
+			texts = append(texts, text)
+		}
+		return "[" + strings.Join(texts, " ") + "]"
+	}
+	text := fmt.Sprintf("%d:%s", p.Shard, seats(p.Seats()[:len(p.Replicas)]))
+	if p.Move == nil {
+		return text
+	}
+	text += "->" + seats(p.Move.Seats())
+	if p.Move.In {
+		text += fmt.Sprintf("in, leaving%v", p.Move.Leaving)
+	}
+	return fmt.Sprintf("%s@%d", text, p.Move.Revision)
+}
+
 func topicLine(t *Topic) string {
 	var parts, conf []string
 	for _, p := range t.Partitions {
-		parts = append(parts, fmt.Sprintf("%d:%v", p.Shard, p.Replicas))
+		parts = append(parts, partitionText(&p))
 	}
 	for k, v := range t.Overrides {
 		conf = append(conf, k+":"+v)

@@ -21,6 +21,13 @@ type Partition struct {
 	Index    int32          `json:"index"`
 	Shard    model.ShardID  `json:"shard"`
 	Replicas []model.NodeID `json:"replicas"`
+	// Births are those of Replicas, in their order; none: all are 0.
+	Births []model.Birth `json:"births,omitempty"`
+	// Born is the last birth that was given here, and Moved the version of the state that
+	// last put others into Replicas than the partition was made with; 0: never.
+	Born  model.Birth `json:"born,omitempty"`
+	Moved uint64      `json:"moved,omitempty"`
+	Move  *Move       `json:"move,omitempty"`
 }
 
 // Topic is a topic's record. It is never changed once handed out.

@@ -1,0 +1,235 @@
+package controller
+
+import (
+	"slices"
+
+	"github.com/millrace-io/millrace/broker/model"
+)
+
+// reassignmentsPerCommandMax bounds what one command may ask.
+const reassignmentsPerCommandMax = 10_000
+
+// Move is a reassignment under way. Until all of its replicas are in the partition's
+// group, those of before are the partition's, so that it can be taken back; then they
+// change at once, and it goes on until nobody else is in the group.
+type Move struct {
+	// Revision is the version of the state that last changed it: whoever speaks of it
+	// names that.
+	Revision uint64 `json:"revision"`
+	// Replicas are where it goes, in order, with a birth each.
+	Replicas []model.NodeID `json:"replicas"`
+	Births   []model.Birth  `json:"births"`
+	// In: they are the partition's. Leaving are who held it before and are to go.
+	In      bool           `json:"in,omitempty"`
+	Leaving []model.NodeID `json:"leaving,omitempty"`
+}
+
+// Seat is a replica's place: a node, and which of the node's it is.
+type Seat struct {
+	Node  model.NodeID
+	Birth model.Birth
+}
+
+// Seats gives the partition's replicas and then those that it moves to, each once.
+// A seat that was once here and is no more never comes again.
+func (p *Partition) Seats() []Seat {
+	seats := make([]Seat, 0, 2*len(p.Replicas))
+	for i, node := range p.Replicas {
+		seats = append(seats, Seat{node, p.birth(i)})
+	}
+	if p.Move == nil {
+		return seats
+	}
+	for _, s := range p.Move.Seats() {
+		if !slices.Contains(seats, s) {
+			seats = append(seats, s)
+		}
+	}
+	return seats
+}
+
+// Seats gives the replicas that the move leads to.
+func (m *Move) Seats() []Seat {
+	seats := make([]Seat, len(m.Replicas))
+	for i, node := range m.Replicas {
+		seats[i] = Seat{node, m.Births[i]}
+	}
+	return seats
+}
+
+// Seat gives the replica that a node holds or is to hold.
+func (p *Partition) Seat(node model.NodeID) (Seat, bool) {
+	for _, s := range p.Seats() {
+		if s.Node == node {
+			return s, true // a node that stays keeps its birth
+		}
+	}
+	return Seat{}, false
+}
+
+// Goal gives where the replicas are, or will be.
+func (p *Partition) Goal() []model.NodeID {
+	if p.Move != nil {
+		return p.Move.Replicas
+	}
+	return p.Replicas
+}
+
+// Adding and Removing give what a reassignment has yet to bring and to take.
+func (p *Partition) Adding() []model.NodeID {
+	if p.Move == nil || p.Move.In {
+		return nil
+	}
+	return without(p.Move.Replicas, p.Replicas)
+}
+
+// Removing is as of Adding.
+func (p *Partition) Removing() []model.NodeID {
+	switch {
+	case p.Move == nil:
+		return nil
+	case p.Move.In:
+		return p.Move.Leaving
+	}
+	return without(p.Replicas, p.Move.Replicas)
+}
+
+// Holders gives all nodes that hold the partition or are about to: those of Replicas
+// first.
+func (p *Partition) Holders() []model.NodeID {
+	all := slices.Concat(p.Replicas, p.Adding())
+	return slices.Concat(all, without(p.Removing(), all))
+}
+
+// without gives those of nodes that others has not; nil for none.
+func without(nodes, others []model.NodeID) (rest []model.NodeID) {
+	for _, n := range nodes {
+		if !slices.Contains(others, n) {
+			rest = append(rest, n)
+		}
+	}
+	return rest
+}
+
+func (p *Partition) birth(i int) model.Birth {
+	if len(p.Births) == 0 {
+		return 0
+	}
+	return p.Births[i]
+}
+
+// whole tells whether every replica has a birth.
+func (p *Partition) whole() bool {
+	return (len(p.Births) == 0 || len(p.Births) == len(p.Replicas)) && (p.Move == nil || len(p.Move.Births) == len(p.Move.Replicas))
+}
+
+func (s *State) reassignPartitions(ask *ReassignPartitions) (r Result, changed bool) {
+	if len(ask.Partitions) > reassignmentsPerCommandMax {
+		return refused(refuse(ErrCommand, "%d reassignments in one command, %d may be", len(ask.Partitions), reassignmentsPerCommandMax))
+	}
+	own := map[model.TopicID]bool{}
+	for i := range ask.Partitions {
+		p, no := s.reassign(&ask.Partitions[i], own)
+		r.Partitions = append(r.Partitions, PartitionResult{Partition: p, Refused: no})
+		changed = changed || no == nil
+	}
+	return r, changed
+}
+
+// reassign changes the topics in own, which are this command's, in place.
+func (s *State) reassign(ask *Reassignment, own map[model.TopicID]bool) (*Partition, *Refusal) {
+	t, p, no := s.partition(ask.Partition)
+	if no != nil {
+		return nil, no
+	}
+	goal := ask.Replicas
+	if ask.Cancel {
+		if p.Move == nil || p.Move.In || slices.Equal(p.Move.Replicas, p.Replicas) {
+			return nil, refuse(ErrNoReassignment, "of partition %d of topic %q", p.Index, t.Name)
+		}
+		goal = p.Replicas
+	} else if no := s.checkGoal(t, &p, goal); no != nil {
+		return nil, no
+	}
+	move := &Move{Revision: s.version, Replicas: slices.Clone(goal)}
+	for _, node := range goal {
+		seat, ok := p.Seat(node)
+		if !ok {
+			p.Born++
+			seat = Seat{node, p.Born}
+		}
+		move.Births = append(move.Births, seat.Birth)
+	}
+	p.Move = move
+	if own[t.ID] {
+		t.Partitions[p.Index] = p
+		return &p, nil
+	}
+	own[t.ID] = true
+	s.putPartition(t, p)
+	return &p, nil
+}
+
+// checkGoal refuses what a partition cannot move to.
+func (s *State) checkGoal(t *Topic, p *Partition, goal []model.NodeID) *Refusal {
+	if len(goal) == 0 {
+		return refuse(ErrInvalidAssignment, "partition %d of topic %q is to have no replicas", p.Index, t.Name)
+	}
+	if slices.Equal(goal, p.Goal()) {
+		return refuse(ErrUnchanged, "partition %d of topic %q is, or is on its way to, where it is asked to be: %v", p.Index, t.Name, goal)
+	}
+	for i, id := range goal {
+		n, ok := s.nodes[id]
+		switch {
+		case !ok:
+			return refuse(ErrInvalidAssignment, "partition %d of topic %q is to be on node %d, which is not registered", p.Index, t.Name, id)
+		case !n.Come():
+			return refuse(ErrInvalidAssignment, "partition %d of topic %q is to be on node %d, which has never come", p.Index, t.Name, id)
+		case slices.Contains(goal[:i], id):
+			return refuse(ErrInvalidAssignment, "partition %d of topic %q is to be on node %d twice", p.Index, t.Name, id)
+		}
+	}
+	return nil
+}
+
+func (s *State) moved(ask *Moved) (Result, bool) {
+	t, p, no := s.partition(ask.Partition)
+	if no != nil {
+		return refused(no)
+	}
+	if p.Move == nil || p.Move.Revision != ask.Revision {
+		return refused(refuse(ErrConflict, "partition %d of topic %q has no reassignment of revision %d", p.Index, t.Name, ask.Revision))
+	}
+	if p.Move.In {
+		p.Move = nil
+	} else {
+		in := *p.Move
+		in.Revision, in.In, in.Leaving = s.version, true, without(p.Replicas, in.Replicas)
+		p.Replicas, p.Births, p.Moved, p.Move = in.Replicas, in.Births, s.version, &in
+		if !slices.ContainsFunc(p.Births, func(b model.Birth) bool { return b > 0 }) {
+			p.Births = nil
+		}
+	}
+	s.putPartition(t, p)
+	return Result{Partitions: []PartitionResult{{Partition: &p}}}, true
+}
+
+// partition gives a copy of a partition's record.
+func (s *State) partition(id model.PartitionID) (*Topic, Partition, *Refusal) {
+	t, ok := s.topics[id.Topic]
+	if !ok {
+		return nil, Partition{}, refuse(ErrUnknownTopic, "id %s", id.Topic)
+	}
+	if id.Index < 0 || int(id.Index) >= len(t.Partitions) {
+		return nil, Partition{}, refuse(ErrUnknownPartition, "topic %q has no partition %d", t.Name, id.Index)
+	}
+	return t, t.Partitions[id.Index], nil
+}
+
+// putPartition replaces t's record by one with this partition.
+func (s *State) putPartition(t *Topic, p Partition) {
+	n := *t
+	n.Partitions = slices.Clone(t.Partitions)
+	n.Partitions[p.Index] = p
+	s.put(&n)
+}
