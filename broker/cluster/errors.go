@@ -24,6 +24,9 @@ var (
 	ErrCycle              = controller.ErrCycle
 	ErrTooManyScripts     = controller.ErrTooManyScripts
 	ErrInvalidNode        = controller.ErrInvalidNode
+	ErrUnknownPartition   = controller.ErrUnknownPartition
+	ErrUnchanged          = controller.ErrUnchanged
+	ErrNoReassignment     = controller.ErrNoReassignment
 
 	ErrInvalidConfig = config.ErrInvalid // a value that the setting cannot have
 	ErrUnknownConfig = config.ErrUnknown // no such setting

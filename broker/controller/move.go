@@ -59,9 +59,17 @@ func (m *Move) Seats() []Seat {
 
 // Seat gives the replica that a node holds or is to hold.
 func (p *Partition) Seat(node model.NodeID) (Seat, bool) {
-	for _, s := range p.Seats() {
-		if s.Node == node {
-			return s, true // a node that stays keeps its birth
+	for i, n := range p.Replicas {
+		if n == node {
+			return Seat{n, p.birth(i)}, true // a node that stays keeps its birth
+		}
+	}
+	if p.Move == nil {
+		return Seat{}, false
+	}
+	for i, n := range p.Move.Replicas {
+		if n == node {
+			return Seat{n, p.Move.Births[i]}, true
 		}
 	}
 	return Seat{}, false
@@ -95,8 +103,11 @@ func (p *Partition) Removing() []model.NodeID {
 }
 
 // Holders gives all nodes that hold the partition or are about to: those of Replicas
-// first.
+// first. Not to be written.
 func (p *Partition) Holders() []model.NodeID {
+	if p.Move == nil {
+		return p.Replicas
+	}
 	all := slices.Concat(p.Replicas, p.Adding())
 	return slices.Concat(all, without(p.Removing(), all))
 }

@@ -29,6 +29,9 @@ const (
 	MethodVerb
 	// methodTakeOver is this room's own: see Host.Transfer.
 	methodTakeOver
+	// MethodApplied asks how far a replica has applied its log, and tells its node that
+	// it is in the group.
+	MethodApplied
 )
 
 // CallBytesMax bounds a call's body, and an answer's.

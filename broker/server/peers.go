@@ -30,6 +30,11 @@ func (s *Server) answer(ctx context.Context, from model.NodeID, m raft.Method, b
 			return verbs.Answer(ctx, from, body)
 		}
 		return nil, s.starting()
+	case raft.MethodApplied:
+		if r := s.held.Load(); r != nil {
+			return r.answerApplied(ctx, body)
+		}
+		return nil, s.starting()
 	}
 	return nil, fmt.Errorf("method %d is not known to this build", m)
 }

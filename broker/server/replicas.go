@@ -57,6 +57,8 @@ type replicas struct {
 	// settled is closed once every partition of the first snapshot was started.
 	settled chan struct{}
 	once    sync.Once
+	// entered are replicas that this node is to hold and whose group has them.
+	entered *entered
 }
 
 func (r *replicas) run(ctx context.Context) {
@@ -65,31 +67,35 @@ func (r *replicas) run(ctx context.Context) {
 	retry := time.NewTicker(retryEvery)
 	defer retry.Stop()
 	for {
-		r.reconcile(ctx)
+		for r.reconcile(ctx) {
+		}
 		r.once.Do(func() { close(r.settled) })
 		select {
 		case <-ctx.Done():
 			return
 		case <-changed:
+		case <-r.entered.news:
 		case <-retry.C:
 		}
 	}
 }
 
-// reconcile starts what is missing, stops what is gone and configures the rest.
-func (r *replicas) reconcile(ctx context.Context) {
+// reconcile starts what is missing, stops what is gone and configures the rest. again
+// tells that replicas have made way for others of this node.
+func (r *replicas) reconcile(ctx context.Context) (again bool) {
 	m := r.cluster.Metadata()
 	var missing []start
 	for _, t := range m.Topics() {
 		for _, p := range t.Partitions {
-			if !holds(p.Replicas, r.node) {
+			seat, ok := r.seat(&p)
+			if !ok {
 				continue
 			}
 			id := t.PartitionID(p.Index)
 			h, running := r.cores.Handle(id)
 			switch {
 			case !running:
-				missing = append(missing, start{topic: t, place: p, id: id})
+				missing = append(missing, start{topic: t, place: p, id: id, birth: seat.Birth})
 			case r.revision[id] != t.Revision:
 				c := t.Config
 				h.SetConfig(&c)
@@ -98,16 +104,7 @@ func (r *replicas) reconcile(ctx context.Context) {
 		}
 	}
 	r.startAll(ctx, missing)
-	r.stopGone(ctx, m)
-}
-
-func holds(nodes []model.NodeID, node model.NodeID) bool {
-	for _, n := range nodes {
-		if n == node {
-			return true
-		}
-	}
-	return false
+	return r.stopGone(ctx, m)
 }
 
 // start is a replica that is to be started.
@@ -115,6 +112,7 @@ type start struct {
 	topic *cluster.Topic
 	place cluster.Partition
 	id    model.PartitionID
+	birth model.Birth
 	err   error
 }
 
@@ -153,6 +151,9 @@ func (r *replicas) startAll(ctx context.Context, missing []start) {
 // Open before the library may ask for it: what it would panic on never starts.
 func (r *replicas) start(ctx context.Context, s *start) error {
 	config := s.topic.Config
+	if err := r.makeWay(s); err != nil {
+		return err
+	}
 	h, err := r.cores.Open(partition.Options{
 		FS: r.fs, Dir: r.partitionDir(s.id), ID: s.id,
 		Config: core.PartitionConfig(&config), Log: r.log, Memory: r.memory, Past: r.past, Breathe: r.cores.Breathe,
@@ -177,7 +178,7 @@ func (r *replicas) join(ctx context.Context, s *start, h *core.Handle) error {
 	if err != nil {
 		return err
 	}
-	if err := r.raft.StartPartition(s.place.Shard, s.place.Replicas, h); err != nil {
+	if err := r.raft.StartReplica(s.replica(), h); err != nil {
 		return err
 	}
 	return r.raft.CheckLog(s.place.Shard, applied)
@@ -188,23 +189,32 @@ func (r *replicas) partitionDir(id model.PartitionID) string {
 	return filepath.Join(r.dir, topicsDir, hex.EncodeToString(id.Topic[:]), strconv.Itoa(int(id.Index)))
 }
 
-func (r *replicas) stopGone(ctx context.Context, m *cluster.Metadata) {
+func (r *replicas) stopGone(ctx context.Context, m *cluster.Metadata) (again bool) {
 	var gone []*core.Handle
+	reborn := map[model.PartitionID]bool{}
 	r.cores.Handles(func(h *core.Handle) bool {
 		p, ok := m.Partition(h.ID)
-		if !ok || !holds(p.Replicas, r.node) {
+		seat, seated := r.seat(&p)
+		if birth, _ := r.raft.Birth(h.Shard); !ok || !seated || birth != seat.Birth {
 			gone = append(gone, h)
+			reborn[h.ID] = ok && seated
 		}
 		return true
 	})
 	for _, h := range gone {
 		if ctx.Err() != nil {
-			return // the next start finds what is left
+			return false // the next start finds what is left
 		}
 		if err := r.remove(h); err != nil {
 			r.log.Error("partition not removed", "topic", h.Topic, "partition", h.ID.Index, "err", err)
+			continue
 		}
+		if !reborn[h.ID] {
+			r.entered.forget(h.Shard)
+		}
+		again = again || reborn[h.ID]
 	}
+	return again
 }
 
 // remove ends a replica for good. The log goes first: a directory without a log
@@ -257,6 +267,9 @@ func (r *replicas) setAsideStrangers(now time.Time) error {
 		}
 		r.log.Warn("directory of no topic set aside", "dir", to)
 	}
+	if err := r.setAsideLeft(m, now); err != nil {
+		return err
+	}
 	return purge(aside, now.Add(-removedKeep))
 }
 
@@ -266,7 +279,9 @@ func (r *replicas) removeStrangeLogs() error {
 	owned := map[model.ShardID]bool{raft.ControllerShard: true}
 	for _, t := range r.cluster.Metadata().Topics() {
 		for _, p := range t.Partitions {
-			owned[p.Shard] = holds(p.Replicas, r.node)
+			seat, ok := r.seat(&p)
+			birth, _ := r.raft.Birth(p.Shard)
+			owned[p.Shard] = ok && birth == seat.Birth
 		}
 	}
 	strangers := slices.DeleteFunc(r.raft.Logs(), func(shard model.ShardID) bool { return owned[shard] })

@@ -53,16 +53,18 @@ type Server struct {
 	fetch    *fetch.Service
 	groups   *coordinator.Service
 	replicas *replicas
+	mover    *mover
 	kafka    *kafka.Server
 	admin    *admin.Server
 	node     *nodeView
 	scripts  *scripts
 
-	// identity, shared and verbs are for who answers other nodes, from when on there are;
+	// identity, shared, verbs and held are for who answers other nodes, from when on there are;
 	// led ticks when what is to be announced has changed.
 	identity  atomic.Pointer[identity]
 	shared    atomic.Pointer[cluster.Cluster]
 	verbs     atomic.Pointer[peer.Service]
+	held      atomic.Pointer[replicas]
 	led       chan struct{}
 	advertise string // of node-to-node traffic
 

@@ -145,7 +145,7 @@ func (v *clusterView) partition(ctx context.Context, t *cluster.Topic, p cluster
 	leader, epoch := v.cluster.Leader(id)
 	info := api.PartitionInfo{
 		Topic: t.Name, TopicID: t.ID, Partition: p.Index, Internal: t.Internal, Shard: p.Shard, Core: -1,
-		Leader: leader, Epoch: epoch, Replicas: p.Replicas,
+		Leader: leader, Epoch: epoch, Replicas: p.Holders(),
 		LogStart: model.NoOffset, HighWatermark: model.NoOffset, LSO: model.NoOffset,
 	}
 	st, err := v.fetch.Describe(ctx, id)

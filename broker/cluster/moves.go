@@ -1,0 +1,37 @@
+package cluster
+
+import (
+	"context"
+
+	"github.com/millrace-io/millrace/broker/controller"
+	"github.com/millrace-io/millrace/broker/model"
+)
+
+// Reassignment asks that a partition be on other nodes, or cancels that.
+type Reassignment = controller.Reassignment
+
+// Reassign moves each partition on its own, the outcomes in the asked order. It returns
+// when the moves are known, not when they are done. The error is of the whole, as that
+// of CreateTopics.
+func (c *Cluster) Reassign(ctx context.Context, asks []Reassignment) ([]error, error) {
+	if len(asks) == 0 {
+		return nil, nil
+	}
+	r, err := c.propose(ctx, controller.Command{ReassignPartitions: &controller.ReassignPartitions{Partitions: asks}})
+	if err != nil {
+		return nil, err
+	}
+	must(len(r.Partitions) == len(asks), "%d reassignments were asked, %d answered", len(asks), len(r.Partitions))
+	outcomes := make([]error, len(asks))
+	for i, p := range r.Partitions {
+		outcomes[i] = p.Refused.Err()
+	}
+	return outcomes, nil
+}
+
+// Moved says that what a partition's move of a revision waits for is so: see
+// controller.Moved. ErrConflict: the move is another, or over.
+func (c *Cluster) Moved(ctx context.Context, id model.PartitionID, revision uint64) error {
+	_, err := c.propose(ctx, controller.Command{Moved: &controller.Moved{Partition: id, Revision: revision}})
+	return err
+}
