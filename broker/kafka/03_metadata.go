@@ -89,8 +89,8 @@ func (s *Server) describe(m *kmsg.MetadataRequest, t *cluster.Topic) kmsg.Metada
 			out.ErrorCode = codeLeaderNotAvailable
 		}
 		out.Partition, out.Leader, out.LeaderEpoch = p.Index, int32(leader), int32(epoch)
-		out.Replicas, out.OfflineReplicas = int32s(p.Replicas), []int32{}
-		out.ISR = out.Replicas
+		out.Replicas, out.OfflineReplicas = int32s(p.Holders()), []int32{}
+		out.ISR = int32s(p.Replicas)
 	}
 	return a
 }

@@ -41,7 +41,7 @@ func (s *Server) addLogs(ctx context.Context, dir *kmsg.DescribeLogDirsResponseD
 	states := make([]*fetch.PartitionState, len(t.Partitions))
 	parallel(len(t.Partitions), func(i int) {
 		p := &t.Partitions[i]
-		if !slices.Contains(p.Replicas, s.o.Node) || len(wanted) > 0 && !slices.Contains(wanted, p.Index) {
+		if !slices.Contains(p.Holders(), s.o.Node) || len(wanted) > 0 && !slices.Contains(wanted, p.Index) {
 			return
 		}
 		if st, err := s.o.Fetch.Describe(ctx, t.PartitionID(p.Index)); err == nil {

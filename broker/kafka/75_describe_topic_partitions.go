@@ -97,8 +97,8 @@ func (s *Server) describePartitions(t *cluster.Topic, first int32, limit int) (k
 			p.ErrorCode = codeLeaderNotAvailable
 		}
 		p.Partition, p.LeaderID, p.LeaderEpoch = next, int32(leader), int32(epoch)
-		p.Replicas = int32s(t.Partitions[next].Replicas)
-		p.ISR, p.OfflineReplicas = p.Replicas, []int32{}
+		p.Replicas, p.OfflineReplicas = int32s(t.Partitions[next].Holders()), []int32{}
+		p.ISR = int32s(t.Partitions[next].Replicas)
 		p.EligibleLeaderReplicas, p.LastKnownELR = []int32{}, []int32{}
 		out.Partitions = append(out.Partitions, p)
 	}

@@ -49,6 +49,7 @@ const (
 	codeUnknownLeaderEpoch       int16 = 75
 	codeUnsupportedCompression   int16 = 76
 	codeOffsetNotAvailable       int16 = 78
+	codeNoReassignment           int16 = 85
 	codeInvalidRecord            int16 = 87
 	codeUnknownTopicID           int16 = 100
 	codeInconsistentTopicID      int16 = 103
@@ -129,6 +130,8 @@ var codes = []struct {
 	{cluster.ErrInvalidConfig, codeInvalidConfig},
 	{cluster.ErrUnknownConfig, codeInvalidConfig},
 	{cluster.ErrDuplicate, codeInvalidRequest},
+	{cluster.ErrUnknownPartition, codeUnknownTopicOrPartition},
+	{cluster.ErrNoReassignment, codeNoReassignment},
 	{cluster.ErrConflict, codeRequestTimedOut}, // others changed it all the time; trying again is right
 	{model.ErrTopicName, codeInvalidTopic},
 

@@ -20,6 +20,7 @@ type Cluster interface {
 	ReplaceTopicConfigs(ctx context.Context, topic string, values map[string]string, validateOnly bool) (*cluster.Topic, error)
 	AlterClusterConfigs(ctx context.Context, node model.NodeID, ops []cluster.ConfigOp, validateOnly bool) error
 	ReplaceClusterConfigs(ctx context.Context, node model.NodeID, values map[string]string, validateOnly bool) error
+	Reassign(ctx context.Context, asks []cluster.Reassignment) ([]error, error)
 	ProducerIDs(ctx context.Context) (first model.ProducerID, count int64, err error)
 }
 

@@ -19,6 +19,8 @@ func coreRows() []row {
 		on(1, 5, (*Server).describeLogDirs),
 		on(0, 3, (*Server).createPartitions),
 		on(0, 1, (*Server).incrementalAlterConfigs),
+		on(0, 1, (*Server).alterPartitionReassignments),
+		on(0, 0, (*Server).listPartitionReassignments),
 		on(0, 2, (*Server).describeCluster),
 		on(0, 1, (*Server).listConfigResources),
 		on(0, 0, (*Server).describeTopicPartitions),
