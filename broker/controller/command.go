@@ -35,6 +35,8 @@ type Command struct {
 
 	ReassignPartitions *ReassignPartitions `json:"reassign_partitions,omitempty"`
 	Moved              *Moved              `json:"moved,omitempty"`
+	DecommissionNode   *DecommissionNode   `json:"decommission_node,omitempty"`
+	RecommissionNode   *RecommissionNode   `json:"recommission_node,omitempty"`
 }
 
 // RegisterNode enters a node or changes its addresses. ClusterID and Founders are
@@ -148,6 +150,16 @@ type Reassignment struct {
 type Moved struct {
 	Partition model.PartitionID `json:"partition"`
 	Revision  uint64            `json:"revision"`
+}
+
+// DecommissionNode has a node's replicas brought to others, and gives it no more.
+type DecommissionNode struct {
+	Node model.NodeID `json:"node"`
+}
+
+// RecommissionNode ends that: what has not left yet stays.
+type RecommissionNode struct {
+	Node model.NodeID `json:"node"`
 }
 
 // ErrCommand is wrapped by every refusal to read a command.

@@ -72,11 +72,15 @@ func randomCommand(t *rapid.T, s *State) Command {
 	if sc, ok := s.scripts[script]; ok {
 		expect = sc.Activation
 	}
-	switch rapid.IntRange(0, 13).Draw(t, "kind") {
+	switch rapid.IntRange(0, 15).Draw(t, "kind") {
 	case 11, 12:
 		return randomMove(t, id)
 	case 13:
 		return randomMoved(t, s, id)
+	case 14:
+		return Command{DecommissionNode: &DecommissionNode{Node: model.NodeID(rapid.IntRange(0, 3).Draw(t, "node"))}}
+	case 15:
+		return Command{RecommissionNode: &RecommissionNode{Node: model.NodeID(rapid.IntRange(0, 3).Draw(t, "node"))}}
 	case 0:
 		return Command{RegisterNode: &RegisterNode{Node: Node{ID: model.NodeID(rapid.IntRange(0, 3).Draw(t, "node")), Host: rapid.SampledFrom([]string{"", "h"}).Draw(t, "host")}, ClusterID: "x"}}
 	case 1, 2:
@@ -166,6 +170,7 @@ func (h *history) check(t *rapid.T, s *State) {
 				t.Fatalf("%s/%d has replicas %v", topic.Name, i, p.Replicas)
 			}
 			h.checkSeats(t, &p)
+			checkDrained(t, s, &p)
 		}
 	}
 	for _, sc := range s.Scripts() {
@@ -173,6 +178,21 @@ func (h *history) check(t *rapid.T, s *State) {
 		checkScript(t, s, sc)
 	}
 	checkAcyclic(t, s)
+}
+
+// checkDrained: nothing is left on a node that is being decommissioned if another could
+// take it.
+func checkDrained(t *rapid.T, s *State, p *Partition) {
+	free := 0
+	for _, n := range s.Nodes() {
+		if n.State == NodeActive && n.Come() && !slices.Contains(p.Goal(), n.ID) {
+			free++
+		}
+	}
+	left := slices.DeleteFunc(slices.Clone(p.Goal()), s.active)
+	if len(left) > 0 && len(left) <= free {
+		t.Fatalf("%v stays on %v, %d others could take it", p.Goal(), left, free)
+	}
 }
 
 // checkSeats: no seat comes twice, a node has one of them, and none has a birth that

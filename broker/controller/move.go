@@ -22,6 +22,8 @@ type Move struct {
 	// In: they are the partition's. Leaving are who held it before and are to go.
 	In      bool           `json:"in,omitempty"`
 	Leaving []model.NodeID `json:"leaving,omitempty"`
+	// Drain: nobody has asked for it; a node is being decommissioned.
+	Drain bool `json:"drain,omitempty"`
 }
 
 // Seat is a replica's place: a node, and which of the node's it is.
@@ -194,7 +196,9 @@ func (s *State) checkGoal(t *Topic, p *Partition, goal []model.NodeID) *Refusal 
 		switch {
 		case !ok:
 			return refuse(ErrInvalidAssignment, "partition %d of topic %q is to be on node %d, which is not registered", p.Index, t.Name, id)
-		case !n.Come():
+		case n.State == NodeDecommissioning && !slices.Contains(p.Goal(), id):
+			return refuse(ErrInvalidAssignment, "partition %d of topic %q is to be on node %d, which is being decommissioned", p.Index, t.Name, id)
+		case !n.Come() && !slices.Contains(p.Holders(), id):
 			return refuse(ErrInvalidAssignment, "partition %d of topic %q is to be on node %d, which has never come", p.Index, t.Name, id)
 		case slices.Contains(goal[:i], id):
 			return refuse(ErrInvalidAssignment, "partition %d of topic %q is to be on node %d twice", p.Index, t.Name, id)

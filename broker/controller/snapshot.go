@@ -12,8 +12,8 @@ import (
 
 // A snapshot is the header {magic, format u32, CRC32C of the body u32} in
 // little-endian and the body, JSON with every list in a fixed order. Format 2 has replicas
-// that have moved, which builds of format 1 would take for what they were; format 1 is
-// written while none has.
+// that have moved, or nodes that are not active, which builds of format 1 would take for
+// what they were; format 1 is written while there is none.
 const (
 	snapshotMagic  = "MRCS"
 	snapshotPlain  = 1
@@ -57,6 +57,11 @@ func (s *State) Snapshot() []byte {
 }
 
 func (s *State) format() uint32 {
+	for _, n := range s.nodes {
+		if n.State != NodeActive {
+			return snapshotFormat
+		}
+	}
 	for _, t := range s.topics {
 		for i := range t.Partitions {
 			if p := &t.Partitions[i]; p.Move != nil || p.Moved > 0 || p.Born > 0 {

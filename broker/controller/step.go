@@ -12,6 +12,7 @@ func (s *State) Step(c Command) Result {
 	next.version++
 	result, changed := next.step(&c)
 	if changed && result.Refused == nil {
+		next.drain()
 		*s = *next
 	}
 	result.Version = s.version
@@ -49,34 +50,16 @@ func (s *State) step(c *Command) (r Result, changed bool) {
 		return s.reassignPartitions(c.ReassignPartitions)
 	case c.Moved != nil:
 		return s.moved(c.Moved)
+	case c.DecommissionNode != nil:
+		return s.decommissionNode(c.DecommissionNode)
+	case c.RecommissionNode != nil:
+		return s.recommissionNode(c.RecommissionNode)
 	}
 	return Result{Refused: refuse(ErrCommand, "it asks nothing that this build knows")}, false
 }
 
 // refused is the answer of a command that changes nothing.
 func refused(r *Refusal) (Result, bool) { return Result{Refused: r}, false }
-
-func (s *State) registerNode(c *RegisterNode) (Result, bool) {
-	n := c.Node
-	switch {
-	case n.ID < 0:
-		return refused(refuse(ErrInvalidNode, "id %d is negative", n.ID))
-	case s.clusterID == "" && c.ClusterID == "":
-		return refused(refuse(ErrInvalidNode, "node %d is the first and brings no cluster id", n.ID))
-	}
-	if s.clusterID == "" {
-		s.clusterID = c.ClusterID
-		for _, id := range c.Founders {
-			s.nodes[id] = &Node{ID: id}
-		}
-	}
-	r := Result{ClusterID: s.clusterID}
-	if old, ok := s.nodes[n.ID]; ok && *old == n {
-		return r, false
-	}
-	s.nodes[n.ID] = &n
-	return r, true
-}
 
 func (s *State) allocateProducers(c *AllocateProducers) (Result, bool) {
 	if c.Count < 1 || c.Count > producersPerCommandMax {

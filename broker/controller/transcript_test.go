@@ -194,7 +194,7 @@ func (w *world) command(verb, name string, a args) Command {
 	return w.scriptCommand(verb, name, a, dry)
 }
 
-// moveCommand reads move a/0:1,2;a/1:0 and move a/0 cancel=1, and moved a/0 rev=7.
+// moveCommand reads decommission 1, move a/0:1,2;a/1:0 and move a/0 cancel=1, and moved a/0 rev=7.
 func (w *world) moveCommand(verb, name string, a args) (Command, bool) {
 	switch verb {
 	case "move":
@@ -208,6 +208,12 @@ func (w *world) moveCommand(verb, name string, a args) (Command, bool) {
 			c.Partitions = append(c.Partitions, r)
 		}
 		return Command{ReassignPartitions: c}, true
+	case "decommission", "recommission":
+		n, _ := strconv.Atoi(name)
+		if verb == "decommission" {
+			return Command{DecommissionNode: &DecommissionNode{Node: model.NodeID(n)}}, true
+		}
+		return Command{RecommissionNode: &RecommissionNode{Node: model.NodeID(n)}}, true
 	case "moved":
 		id := w.partitionID(name)
 		_, p, _ := w.s.partition(id)
@@ -410,6 +416,10 @@ func (w *world) show(verb, name string) (string, bool) {
 	case "scripts":
 		for _, sc := range w.s.Scripts() {
 			b.WriteString(w.scriptLine(sc))
+		}
+	case "nodes":
+		for _, n := range w.s.Nodes() {
+			b.WriteString(strings.TrimSpace(fmt.Sprintf("node %d %s", n.ID, n.State)) + "\n")
 		}
 	case "configs":
 		keys := []string{}

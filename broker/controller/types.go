@@ -11,6 +11,7 @@ type Node struct {
 	Rack  string       `json:"rack,omitempty"`
 	Admin string       `json:"admin,omitempty"` // HOST:PORT
 	RPC   string       `json:"rpc,omitempty"`   // HOST:PORT
+	State NodeState    `json:"state,omitempty"`
 }
 
 // Come tells whether the node has registered itself.
