@@ -85,6 +85,16 @@ func TestEveryCallMakesTheRoundTrip(t *testing.T) {
 	if got := strings.Join(f.calls, ","); got != "pause a/b,resume a/b,remove a/b" {
 		t.Errorf("steered %q", got)
 	}
+	f.calls = nil
+	if err := errors.Join(c.Decommission(ctx, 3), c.Recommission(ctx, 3)); err != nil || strings.Join(f.calls, ",") != "decommission 3,recommission 3" {
+		t.Errorf("%q, %v", f.calls, err)
+	}
+	if d, err := c.DecommissionStatus(ctx, 3); err != nil || d.Node != 3 || d.State != "decommissioning" || len(d.Partitions) != 1 || d.Partitions[0].Next != "what" {
+		t.Errorf("status: %+v, %v", d, err)
+	}
+	if _, err := c.DecommissionStatus(ctx, 9); !errors.Is(err, api.ErrNotFound) {
+		t.Errorf("a node that is not there: %v", err)
+	}
 }
 
 func TestDeployStreamsBothParts(t *testing.T) {

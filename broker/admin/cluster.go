@@ -7,11 +7,38 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/millrace-io/millrace/broker/admin/api"
+	"github.com/millrace-io/millrace/broker/model"
 )
 
 type partitionsAsk struct {
 	Topic    string `query:"topic" doc:"Only this topic"`
 	Internal bool   `query:"internal" doc:"Internal topics too"`
+}
+
+type nodeAsk struct {
+	ID int32 `path:"id" doc:"The node's id" minimum:"0"`
+}
+
+// routeDrain has what empties a node.
+func (s *Server) routeDrain() {
+	huma.Register(s.api, huma.Operation{
+		OperationID: "decommission-node", Method: http.MethodPost, Path: "/v1/nodes/{id}/decommission", Tags: []string{"cluster"},
+		Summary: "Bring a node's replicas elsewhere and give it no more", DefaultStatus: http.StatusNoContent,
+	}, func(ctx context.Context, ask *nodeAsk) (*struct{}, error) {
+		return nil, problem(s.o.Cluster.Decommission(ctx, model.NodeID(ask.ID)))
+	})
+	huma.Register(s.api, huma.Operation{
+		OperationID: "recommission-node", Method: http.MethodPost, Path: "/v1/nodes/{id}/recommission", Tags: []string{"cluster"},
+		Summary: "End a node's decommissioning; what has not left it stays", DefaultStatus: http.StatusNoContent,
+	}, func(ctx context.Context, ask *nodeAsk) (*struct{}, error) {
+		return nil, problem(s.o.Cluster.Recommission(ctx, model.NodeID(ask.ID)))
+	})
+	huma.Register(s.api, huma.Operation{
+		OperationID: "get-decommission", Method: http.MethodGet, Path: "/v1/nodes/{id}/decommission", Tags: []string{"cluster"},
+		Summary: "What a node still holds, why, and what is done next",
+	}, func(ctx context.Context, ask *nodeAsk) (*answer[api.Decommission], error) {
+		return ok(s.o.Cluster.DecommissionStatus(ctx, model.NodeID(ask.ID)))
+	})
 }
 
 func (s *Server) routeCluster() {

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/millrace-io/millrace/broker/admin/api"
+	"github.com/millrace-io/millrace/broker/model"
 )
 
 // Cluster answers from the metadata snapshot and what nodes report.
@@ -13,6 +14,11 @@ type Cluster interface {
 	// Partitions lists those of one topic, or of all topics when topic is
 	// empty, sorted by topic and index. An unknown topic is api.ErrNotFound.
 	Partitions(ctx context.Context, topic string, internal bool) ([]api.PartitionInfo, error)
+	// Decommission has a node's replicas brought elsewhere, Recommission ends that. They
+	// return when the cluster knows; a node that it does not know is api.ErrNotFound.
+	Decommission(ctx context.Context, node model.NodeID) error
+	Recommission(ctx context.Context, node model.NodeID) error
+	DecommissionStatus(ctx context.Context, node model.NodeID) (api.Decommission, error)
 }
 
 // Node answers for this broker alone.

@@ -35,6 +35,18 @@ func (f *fake) Partitions(_ context.Context, topic string, internal bool) ([]api
 	}
 	return []api.PartitionInfo{{Topic: topic, Internal: internal, TopicID: model.TopicID{1}}}, nil
 }
+func (f *fake) Decommission(_ context.Context, n model.NodeID) error {
+	return f.note("decommission", fmt.Sprint(n))
+}
+func (f *fake) Recommission(_ context.Context, n model.NodeID) error {
+	return f.note("recommission", fmt.Sprint(n))
+}
+func (f *fake) DecommissionStatus(_ context.Context, n model.NodeID) (api.Decommission, error) {
+	if n == 9 {
+		return api.Decommission{}, fmt.Errorf("node %d: %w", n, api.ErrNotFound)
+	}
+	return api.Decommission{Node: n, State: "decommissioning", Partitions: []api.DecommissionPartition{{Topic: "t", Reason: "why", Next: "what"}}}, nil
+}
 func (f *fake) Node(context.Context) (api.Node, error) { return api.Node{Version: "v1"}, nil }
 func (f *fake) Ready() api.Ready                       { return f.ready }
 func (f *fake) Schema() []api.ConfigRow {

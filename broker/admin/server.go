@@ -64,6 +64,7 @@ func New(o Options) (*Server, error) {
 	s.api = newAPI(mux, o.Version)
 	s.routeNode()
 	s.routeCluster()
+	s.routeDrain()
 	s.routeConfig()
 	s.routeScripts()
 	s.routePlain(mux)

@@ -20,6 +20,7 @@ type fakeAdmin struct {
 	deploys []api.DeployAsk
 	configs map[string]string
 	healthy bool
+	leaving []model.NodeID
 }
 
 func newFakeAdmin(t *testing.T) (*fakeAdmin, string) {
@@ -45,6 +46,34 @@ func (f *fakeAdmin) Health(context.Context) (api.Health, error) {
 func (f *fakeAdmin) Partitions(context.Context, string, bool) ([]api.PartitionInfo, error) {
 	return nil, nil
 }
+func (f *fakeAdmin) Decommission(_ context.Context, n model.NodeID) error {
+	if n > 2 {
+		return fmt.Errorf("%w: invalid node: node %d is not registered", api.ErrNotFound, n)
+	}
+	f.leaving = append(f.leaving, n)
+	return nil
+}
+
+func (f *fakeAdmin) Recommission(_ context.Context, n model.NodeID) error {
+	f.leaving = slices.DeleteFunc(f.leaving, func(id model.NodeID) bool { return id == n })
+	return nil
+}
+
+func (f *fakeAdmin) DecommissionStatus(_ context.Context, n model.NodeID) (api.Decommission, error) {
+	d := api.Decommission{Node: n, State: "active", Alive: true, Partitions: []api.DecommissionPartition{}}
+	if slices.Contains(f.leaving, n) {
+		d.State = "decommissioning"
+		if n == 1 {
+			d.Partitions = append(d.Partitions, api.DecommissionPartition{
+				Topic: "orders", Partition: 1, Leader: 2, Replicas: []model.NodeID{1, 2, 0}, MovesTo: []model.NodeID{2, 0},
+				Reason: "node 0 is catching up", Next: "bring in the replicas of nodes [0]",
+			})
+		}
+		d.Finished = len(d.Partitions) == 0
+	}
+	return d, nil
+}
+
 func (f *fakeAdmin) Node(context.Context) (api.Node, error) { return api.Node{}, nil }
 func (f *fakeAdmin) Ready() api.Ready                       { return api.Ready{Ready: true} }
 

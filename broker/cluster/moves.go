@@ -29,6 +29,18 @@ func (c *Cluster) Reassign(ctx context.Context, asks []Reassignment) ([]error, e
 	return outcomes, nil
 }
 
+// Decommission has a node's replicas brought to others, and gives it no more.
+func (c *Cluster) Decommission(ctx context.Context, node model.NodeID) error {
+	_, err := c.propose(ctx, controller.Command{DecommissionNode: &controller.DecommissionNode{Node: node}})
+	return err
+}
+
+// Recommission ends that; what has not left the node yet stays.
+func (c *Cluster) Recommission(ctx context.Context, node model.NodeID) error {
+	_, err := c.propose(ctx, controller.Command{RecommissionNode: &controller.RecommissionNode{Node: node}})
+	return err
+}
+
 // Moved says that what a partition's move of a revision waits for is so: see
 // controller.Moved. ErrConflict: the move is another, or over.
 func (c *Cluster) Moved(ctx context.Context, id model.PartitionID, revision uint64) error {

@@ -32,6 +32,8 @@ const (
 	// MethodApplied asks how far a replica has applied its log, and tells its node that
 	// it is in the group.
 	MethodApplied
+	// MethodMoves asks why the moves of partitions wait that a node makes.
+	MethodMoves
 )
 
 // CallBytesMax bounds a call's body, and an answer's.

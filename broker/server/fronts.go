@@ -40,6 +40,7 @@ func (s *Server) startReplicas(ctx context.Context, _ identity) error {
 	s.scripts = newScripts(s, reach)
 	s.run(s.replicas.run)
 	s.mover = newMover(s)
+	s.moves.Store(s.mover)
 	s.run(s.mover.run)
 	select {
 	case <-s.replicas.settled:
@@ -102,6 +103,7 @@ func (s *Server) startFronts(context.Context, identity) error {
 	view := &clusterView{
 		node: s.n.ID, cluster: s.cluster, cores: s.cores, fetch: s.fetch, space: s.space,
 		faults: s.replicas.faults.all, damages: s.damages, sidecar: s.scripts.sidecar, stopped: s.scripts.stopped,
+		reasons: s.reasons,
 	}
 	s.node.sidecar = s.scripts.sidecar
 	var err error

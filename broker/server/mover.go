@@ -145,13 +145,6 @@ func (m *mover) because(id model.PartitionID, reason string) (news bool) {
 	return old != reason
 }
 
-// reason gives why a partition that this node serves waits; empty: it does not.
-func (m *mover) reason(id model.PartitionID) string {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.reasons[id]
-}
-
 // move takes step after step until the move is over, or not this node's any more.
 func (m *mover) move(ctx context.Context, h *core.Handle) error {
 	for {

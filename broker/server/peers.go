@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -28,6 +29,11 @@ func (s *Server) answer(ctx context.Context, from model.NodeID, m raft.Method, b
 	case raft.MethodVerb:
 		if verbs := s.verbs.Load(); verbs != nil {
 			return verbs.Answer(ctx, from, body)
+		}
+		return nil, s.starting()
+	case raft.MethodMoves:
+		if mover := s.moves.Load(); mover != nil {
+			return json.Marshal(mover.all())
 		}
 		return nil, s.starting()
 	case raft.MethodApplied:

@@ -59,12 +59,13 @@ type Server struct {
 	node     *nodeView
 	scripts  *scripts
 
-	// identity, shared, verbs and held are for who answers other nodes, from when on there are;
+	// identity, shared, verbs, held and moves are for who answers other nodes, from when on there are;
 	// led ticks when what is to be announced has changed.
 	identity  atomic.Pointer[identity]
 	shared    atomic.Pointer[cluster.Cluster]
 	verbs     atomic.Pointer[peer.Service]
 	held      atomic.Pointer[replicas]
+	moves     atomic.Pointer[mover]
 	led       chan struct{}
 	advertise string // of node-to-node traffic
 

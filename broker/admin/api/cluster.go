@@ -11,6 +11,27 @@ type NodeInfo struct {
 	Admin      string       `json:"admin,omitempty" doc:"HOST:PORT of its admin API"`
 	Controller bool         `json:"controller"`
 	Alive      bool         `json:"alive"`
+	State      string       `json:"state,omitempty" doc:"decommissioning; nothing while it is active"`
+}
+
+// Decommission is how far a node is from holding nothing.
+type Decommission struct {
+	Node       model.NodeID            `json:"node"`
+	State      string                  `json:"state" doc:"active or decommissioning"`
+	Alive      bool                    `json:"alive"`
+	Finished   bool                    `json:"finished" doc:"It is decommissioning and holds no replica any more: it may be stopped"`
+	Partitions []DecommissionPartition `json:"partitions" doc:"Those that it still holds"`
+}
+
+// DecommissionPartition is a partition that has not left the node yet.
+type DecommissionPartition struct {
+	Topic     string         `json:"topic"`
+	Partition int32          `json:"partition"`
+	Leader    model.NodeID   `json:"leader" doc:"-1 while none serves"`
+	Replicas  []model.NodeID `json:"replicas"`
+	MovesTo   []model.NodeID `json:"moves_to"`
+	Reason    string         `json:"reason" doc:"Why it is still there"`
+	Next      string         `json:"next" doc:"What is done next"`
 }
 
 // Node is the broker that answers, with what only itself knows.

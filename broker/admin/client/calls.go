@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/millrace-io/millrace/broker/admin/api"
+	"github.com/millrace-io/millrace/broker/model"
 )
 
 // Ready asks whether the broker serves.
@@ -46,6 +47,25 @@ func (c *Client) Partitions(ctx context.Context, topic string, internal bool) (p
 		q.Set("internal", "true")
 	}
 	return p, c.get(ctx, call{method: http.MethodGet, path: "/v1/partitions", query: q}, &p)
+}
+
+func nodePath(node model.NodeID, verb string) string {
+	return "/v1/nodes/" + strconv.Itoa(int(node)) + verb
+}
+
+// Decommission has a node's replicas brought elsewhere.
+func (c *Client) Decommission(ctx context.Context, node model.NodeID) error {
+	return c.get(ctx, call{method: http.MethodPost, path: nodePath(node, "/decommission")}, nil)
+}
+
+// Recommission ends that.
+func (c *Client) Recommission(ctx context.Context, node model.NodeID) error {
+	return c.get(ctx, call{method: http.MethodPost, path: nodePath(node, "/recommission")}, nil)
+}
+
+// DecommissionStatus asks how far it is.
+func (c *Client) DecommissionStatus(ctx context.Context, node model.NodeID) (d api.Decommission, err error) {
+	return d, c.get(ctx, call{method: http.MethodGet, path: nodePath(node, "/decommission")}, &d)
 }
 
 // Config lists every cluster setting.

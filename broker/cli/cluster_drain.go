@@ -1,0 +1,105 @@
+package cli
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/millrace-io/millrace/broker/admin/api"
+	"github.com/millrace-io/millrace/broker/model"
+)
+
+func nodeArg(text string) (model.NodeID, error) {
+	n, err := strconv.ParseInt(text, 10, 32)
+	if err != nil || n < 0 {
+		return 0, fmt.Errorf("%q is no node id; `millrace cluster info` lists them", text)
+	}
+	return model.NodeID(n), nil
+}
+
+func (a *app) decommission() *cobra.Command {
+	return &cobra.Command{
+		Use: "decommission ID", Short: "Bring a node's replicas elsewhere, so that it can go", Args: cobra.ExactArgs(1),
+		Long: `Bring a node's replicas to the other nodes, each to the one that has the fewest, and give it no
+more. The command returns at once; ` + "`millrace cluster decommission-status ID`" + ` shows how far it is,
+and what keeps a partition there. A node of the first seeds goes on voting on the cluster's
+metadata: of three such nodes one may be away.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, err := nodeArg(args[0])
+			if err != nil {
+				return err
+			}
+			cl, err := a.adminClient()
+			if err != nil {
+				return err
+			}
+			if err := cl.Decommission(cmd.Context(), id); err != nil {
+				return a.adminError("decommission node "+args[0], err)
+			}
+			fmt.Fprintf(a.out, "node %d is being decommissioned; `millrace cluster decommission-status %d` shows how far it is\n", id, id)
+			return nil
+		},
+	}
+}
+
+func (a *app) recommission() *cobra.Command {
+	return &cobra.Command{
+		Use: "recommission ID", Short: "End a node's decommissioning; what has not left it stays", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, err := nodeArg(args[0])
+			if err != nil {
+				return err
+			}
+			cl, err := a.adminClient()
+			if err != nil {
+				return err
+			}
+			if err := cl.Recommission(cmd.Context(), id); err != nil {
+				return a.adminError("recommission node "+args[0], err)
+			}
+			fmt.Fprintf(a.out, "node %d is active\n", id)
+			return nil
+		},
+	}
+}
+
+func (a *app) decommissionStatus() *cobra.Command {
+	return &cobra.Command{
+		Use: "decommission-status ID", Short: "Show what a node still holds, why, and what is done next", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, err := nodeArg(args[0])
+			if err != nil {
+				return err
+			}
+			cl, err := a.adminClient()
+			if err != nil {
+				return err
+			}
+			d, err := cl.DecommissionStatus(cmd.Context(), id)
+			if err != nil {
+				return a.adminError("ask for the decommissioning of node "+args[0], err)
+			}
+			return a.print(d, func(w *sheet) { printDecommission(w, d) })
+		},
+	}
+}
+
+func printDecommission(w *sheet, d api.Decommission) {
+	switch {
+	case d.Finished:
+		w.line("node %d holds no replica any more: it may be stopped", d.Node)
+		return
+	case len(d.Partitions) == 0:
+		w.line("node %d is %s", d.Node, d.State)
+		return
+	}
+	w.section("DECOMMISSION PROGRESS")
+	w.pairs("Node:", d.Node, "State:", d.State, "Alive:", d.Alive, "Partitions left:", len(d.Partitions))
+	var rows [][]any
+	for _, p := range d.Partitions {
+		rows = append(rows, []any{fmt.Sprintf("%s/%d", p.Topic, p.Partition), p.Leader, list(p.Replicas), list(p.MovesTo), p.Reason, p.Next})
+	}
+	w.line("")
+	w.table([]string{"PARTITION", "LEADER", "REPLICAS", "MOVES-TO", "REASON", "NEXT"}, rows)
+}
