@@ -329,7 +329,7 @@ func (m *mover) caughtUp(ctx context.Context, h *core.Handle, of raft.Member) (b
 		case err == nil && applied >= goal:
 			return true, nil
 		case err != nil && ctx.Err() == nil && !isStarting(err):
-			return false, err
+			return false, fmt.Errorf("node %d does not answer: %w", of.Node, err)
 		}
 		answered = answered || err == nil
 		select {

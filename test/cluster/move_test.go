@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -167,6 +168,35 @@ func TestMoveLeaderKilled(t *testing.T) {
 		m.done(t)
 		m.replicas(t, goal)
 	}
+	w.more(t, 20)
+	w.stop(t)
+	w.check(t, c)
+}
+
+// TestMoveChanged: goals change before they are reached, so that a node may be to hold
+// another replica of what it has yet to let go.
+func TestMoveChanged(t *testing.T) {
+	c, w, m := startMoves(t)
+	random := rand.New(rand.NewPCG(1, 2))
+	for round := range 40 {
+		goal := map[int32][]int32{}
+		for p := range int32(moved) {
+			nodes := random.Perm(3)
+			for _, n := range nodes[:1+random.IntN(3)] {
+				goal[p] = append(goal[p], int32(n))
+			}
+		}
+		m.ask(t, goal)
+		w.more(t, random.IntN(30))
+		if round%10 == 9 {
+			n := c.Nodes[random.IntN(3)]
+			n.Kill()
+			n.Restart()
+		}
+	}
+	m.ask(t, everywhere())
+	m.done(t)
+	m.replicas(t, everywhere())
 	w.more(t, 20)
 	w.stop(t)
 	w.check(t, c)
