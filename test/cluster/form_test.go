@@ -106,7 +106,7 @@ func TestMutualTLS(t *testing.T) {
 	}
 	secure := func(n *node.Node, dir string) {
 		name := fmt.Sprintf("%s/node-%d", dir, n.O.ID)
-		n.O.Args = []string{"--set", "rpc_tls_cert=" + name + ".pem", "--set", "rpc_tls_key=" + name + ".key", "--set", "rpc_tls_ca=" + dir + "/ca.pem"}
+		n.O.Args = append(n.O.Args, "--set", "rpc_tls_cert="+name+".pem", "--set", "rpc_tls_key="+name+".key", "--set", "rpc_tls_ca="+dir+"/ca.pem")
 	}
 	secure(c.Nodes[0], ours)
 	secure(c.Nodes[1], ours)
