@@ -3,8 +3,8 @@ package partition
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/millrace-io/millrace/broker/block"
@@ -322,7 +322,8 @@ func TestStage(t *testing.T) {
 	if _, err := NewStage(o, x.Manifest()); err != nil {
 		t.Fatal(err)
 	}
-	if left, err := fs.List(stagedDir(testDir)); err != nil || fmt.Sprint(left) != fmt.Sprint([]string{s.Segments()[0].Name()}) {
+	m := s.Segments()[0]
+	if left, err := fs.List(stagedDir(testDir)); err != nil || !slices.Equal(left, []string{m.IndexName(), m.Name()}) {
 		t.Fatalf("%v are left, %v", left, err)
 	}
 	if _, err := x.ReadAt(nil, x.Segments(), 0, 1); err == nil {

@@ -49,7 +49,7 @@ func NewStage(o Options, manifest []byte) (*Stage, error) {
 	return s, nil
 }
 
-// clear makes the directory, with nothing in it but wanted segments.
+// clear makes the directory, with nothing in it but wanted segments and their indexes.
 func (s *Stage) clear() error {
 	if err := s.o.FS.MkdirAll(s.place.Dir); err != nil {
 		return err
@@ -59,7 +59,7 @@ func (s *Stage) clear() error {
 		return err
 	}
 	for _, n := range names {
-		wanted := slices.ContainsFunc(s.list, func(l listed) bool { return l.meta.Name() == n })
+		wanted := slices.ContainsFunc(s.list, func(l listed) bool { return l.meta.Name() == n || l.meta.IndexName() == n })
 		if wanted {
 			continue
 		}
@@ -102,14 +102,27 @@ func (s *Stage) Drop(i int) error {
 	return nil
 }
 
-// Adopt gives a file that the partition itself has a second name among the staged
-// ones: a sealed segment of generation 0 that both list is the same bytes. own is the
-// partition's, from this node; false tells that it has no such file, or not durable.
-func (s *Stage) Adopt(own *Export, i int) (bool, error) {
+// Whole tells whether a segment's file is there, as long as it must be.
+func (s *Stage) Whole(i int) bool {
+	info, err := s.o.FS.Stat(filepath.Join(s.place.Dir, s.list[i].meta.Name()))
+	return err == nil && info.Size == s.list[i].meta.Length
+}
+
+// Adoptable tells whether the partition itself has a segment's file: a sealed segment
+// of generation 0 that both list is the same bytes. own is the partition's, from this
+// node.
+func (s *Stage) Adoptable(own *Export, i int) bool {
 	l := s.list[i]
-	if l.meta.Generation != 0 || !l.sealed || !slices.Contains(own.durable, l.meta) {
+	return l.meta.Generation == 0 && l.sealed && slices.Contains(own.durable, l.meta)
+}
+
+// Adopt gives the partition's own file a second name among the staged ones, which must
+// not be received into any more. False: it has none.
+func (s *Stage) Adopt(own *Export, i int) (bool, error) {
+	if !s.Adoptable(own, i) {
 		return false, nil
 	}
+	l := s.list[i]
 	name := filepath.Join(s.place.Dir, l.meta.Name())
 	if err := s.Drop(i); err != nil {
 		return false, err
