@@ -61,7 +61,7 @@ func (r *rig) staged(values ...string) {
 			r.t.Fatal(err)
 		}
 		b, err := x.ReadAt(nil, i, 0, int(m.Length))
-		if err = errors.Join(err, in.Put(b), in.Close(), s.Verify(i)); err != nil {
+		if err = errors.Join(err, in.Put(b), in.Close(), s.Verify(i, nil)); err != nil {
 			r.t.Fatal(err)
 		}
 	}

@@ -33,10 +33,10 @@ func stage(o Options, x, own *Export, size int) error {
 		}
 	}
 	for i := range s.Segments() {
-		err := s.Verify(i)
+		err := s.Verify(i, nil)
 		if errors.Is(err, ErrCorrupt) { // a crash tore what is kept
 			if err = errors.Join(s.Drop(i), receive(s, x, i, size)); err == nil {
-				err = s.Verify(i)
+				err = s.Verify(i, nil)
 			}
 		}
 		if err != nil {
@@ -307,10 +307,10 @@ func TestStage(t *testing.T) {
 		}
 	}
 	name := filepath.Join(stagedDir(testDir), s.Segments()[1].Name())
-	if err := errors.Join(fs.Corrupt(name, 100, 1), s.Verify(0)); err != nil {
+	if err := errors.Join(fs.Corrupt(name, 100, 1), s.Verify(0, nil)); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Verify(1); !errors.Is(err, ErrCorrupt) {
+	if err := s.Verify(1, nil); !errors.Is(err, ErrCorrupt) {
 		t.Fatal(err)
 	}
 	if err := errors.Join(s.Drop(1), s.Drop(1)); err != nil {

@@ -90,8 +90,19 @@ func (s *Stage) Receive(i int, keep bool) (*segment.Incoming, error) {
 }
 
 // Verify reads a segment's file and compares it with the manifest. ErrCorrupt says
-// that it must come again: Drop it.
-func (s *Stage) Verify(i int) error { return segment.Verify(s.place, s.list[i].meta) }
+// that it must come again: Drop it. goOn, if not nil, is asked now and then; its error
+// ends it.
+func (s *Stage) Verify(i int, goOn func() error) error {
+	return segment.Verify(s.place, s.list[i].meta, func() error {
+		if s.o.Breathe != nil {
+			s.o.Breathe()
+		}
+		if goOn == nil {
+			return nil
+		}
+		return goOn()
+	})
+}
 
 // Drop removes a segment's file.
 func (s *Stage) Drop(i int) error {

@@ -262,7 +262,7 @@ func (p *pulling) forget(m segment.Meta) {
 // verify reads a file back. One that is damaged comes again; from another node, if it
 // was damaged twice.
 func (p *pulling) verify(ctx context.Context, i int, m segment.Meta) error {
-	err := p.held.stage.Verify(i)
+	err := p.held.stage.Verify(i, ctx.Err)
 	if err == nil {
 		p.verified[m.Name()] = m
 		return ctx.Err()

@@ -17,6 +17,6 @@ func (f *Fake) Install(shard model.ShardID, through uint64, note []byte, stop <-
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	must(s.partition != nil && through > s.log.last(), "install through %d, the log of shard %d ends at %d", through, shard, s.log.last())
-	s.log.entries, s.log.forgotten = nil, through
+	s.log.entries, s.log.forgotten, s.log.installed = nil, through, true
 	return s.partition.Recover(note, stop)
 }

@@ -99,7 +99,8 @@ func TestAwait(t *testing.T) {
 
 // TestInstall: a log that was left behind goes on where the machine was brought to.
 func TestInstall(t *testing.T) {
-	f := NewFake(0, NewDisk())
+	d := NewDisk()
+	f := NewFake(0, d)
 	defer f.Close()
 	p := &peers{}
 	p.machines[1] = &counting{index: 9, entries: [][]byte{[]byte("there")}}
@@ -109,6 +110,12 @@ func TestInstall(t *testing.T) {
 	}
 	f.Elect(shard, 0)
 	if err := f.Install(shard, 7, []byte{1, 7, 0, 0, 0, 0, 0, 0, 0}, nil); err != nil {
+		t.Fatal(err)
+	}
+	f.Close() // and it restarts, with a log that ends before what the machine has
+	f = NewFake(0, d)
+	defer f.Close()
+	if err := f.StartPartition(shard, nil, m); err != nil {
 		t.Fatal(err)
 	}
 	for _, cmd := range []string{"8", "9", "10"} { // the first two came with the machine

@@ -112,8 +112,9 @@ func (in *Incoming) Close() error {
 
 // Verify reads a segment's file from the beginning and compares it with what is known
 // of it: every batch, its place, and what they come to. ErrCorrupt says that the file
-// is not the segment. Of one that is, it writes the index.
-func Verify(p Place, m Meta) error {
+// is not the segment. Of one that is, it writes the index. each, if not nil, is called
+// now and then; its error ends it.
+func Verify(p Place, m Meta, each func() error) error {
 	s, damage := OpenSealed(p, m)
 	if damage != nil {
 		return &CorruptError{*damage}
@@ -123,7 +124,7 @@ func Verify(p Place, m Meta) error {
 	if _, err := s.file.open(&m); err != nil {
 		return err
 	}
-	found, err := v.walkAll(p.Breathe)
+	found, err := v.walkAll(each)
 	if err != nil {
 		return err
 	}
@@ -133,11 +134,11 @@ func Verify(p Place, m Meta) error {
 	return writeIndex(p.FS, p.Dir, &m, found.index)
 }
 
-// verifyStep is how much Verify reads between two breaths.
+// verifyStep is how much Verify reads between two calls of each.
 const verifyStep = 1 << 20
 
 // walkAll checks every batch and gives what they come to, with its index.
-func (v *View) walkAll(breathe func()) (*Segment, error) {
+func (v *View) walkAll(each func() error) (*Segment, error) {
 	found := &Segment{place: Place{IntervalBytes: v.interval}, entry: HeaderSize, meta: NewMeta(v.Meta.Base, v.Meta.Generation)}
 	w := v.walk(HeaderSize, v.Meta.Base)
 	defer w.Close()
@@ -147,8 +148,10 @@ func (v *View) walkAll(breathe func()) (*Segment, error) {
 		if err != nil || b == nil {
 			return found, err
 		}
-		if at >= next && breathe != nil {
-			breathe()
+		if at >= next && each != nil {
+			if err := each(); err != nil {
+				return nil, err
+			}
 			next = at + verifyStep
 		}
 		found.mark(at, b.BaseOffset(), latest)

@@ -53,11 +53,11 @@ func TestReceive(t *testing.T) {
 		}
 		p := Place{FS: there, Dir: "/", IntervalBytes: 300}
 		receive(t, v, p, false, 2*disk.DirectAlign, 2)
-		if err := Verify(p, v.Meta); !errors.Is(err, ErrCorrupt) {
+		if err := Verify(p, v.Meta, nil); !errors.Is(err, ErrCorrupt) {
 			t.Fatalf("a part of a segment: %v", err)
 		}
 		receive(t, v, p, true, 3*disk.DirectAlign, 100)
-		check(t, Verify(p, v.Meta))
+		check(t, Verify(p, v.Meta, nil))
 		want, err := v.ReadRaw(nil, 0, 1<<30)
 		check(t, err)
 		got, err := disk.ReadFile(there, "/"+v.Meta.Name(), 1<<30)
@@ -91,11 +91,11 @@ func TestVerify(t *testing.T) {
 	m := s.Meta()
 	check(t, s.Close())
 	p := Place{FS: fs, Dir: "/", IntervalBytes: 300}
-	check(t, Verify(p, m))
+	check(t, Verify(p, m, nil))
 	name := "/" + m.Name()
 	for at := range m.Length {
 		check(t, fs.Corrupt(name, at, 1<<(at%8)))
-		if err := Verify(p, m); !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrFormat) {
+		if err := Verify(p, m, nil); !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrFormat) {
 			t.Fatalf("byte %d: %v", at, err)
 		}
 		check(t, fs.Corrupt(name, at, 1<<(at%8)))
@@ -106,7 +106,7 @@ func TestVerify(t *testing.T) {
 	} {
 		other := m
 		change(&other)
-		if err := Verify(p, other); !errors.Is(err, ErrCorrupt) {
+		if err := Verify(p, other, nil); !errors.Is(err, ErrCorrupt) {
 			t.Errorf("%+v passes for %+v: %v", m, other, err)
 		}
 	}
