@@ -119,8 +119,6 @@ func TestLinkBroken(t *testing.T) {
 				if size := w.size(); w.bytes > size+size/100 {
 					t.Errorf("%d bytes of %d", w.bytes, size)
 				}
-				<-time.After(2 * leaseIdleMax) // what node 1 has given ends by itself
-				synctest.Wait()
 			})
 		})
 	}
@@ -226,8 +224,10 @@ func TestBehind(t *testing.T) {
 		w.append(1)
 		time.AfterFunc(10*time.Second, func() { w.nodes[2].apply(w.log) })
 		began := time.Now()
-		w.recover(uint64(len(w.log)))
-		if took := time.Since(began); took < 10*time.Second || took > 20*time.Second {
+		check(t, w.taker(-1).Recover(w.nodes[taker], Note(1, testShard, uint64(len(w.log))), nil))
+		took := time.Since(began)
+		w.same(uint64(len(w.log)))
+		if took < 10*time.Second || took > 20*time.Second {
 			t.Errorf("it took %v", took)
 		}
 	})
@@ -240,8 +240,9 @@ func TestPace(t *testing.T) {
 		began := time.Now()
 		index := uint64(len(w.log))
 		check(t, w.taker(1<<20).Recover(w.nodes[taker], Note(1, testShard, index), nil))
+		took, want := time.Since(began).Seconds(), float64(w.size())/(1<<20)
 		w.same(index)
-		if took, want := time.Since(began).Seconds(), float64(w.size())/(1<<20); took < want-1 || took > want+1 {
+		if took < want-1 || took > want+1 {
 			t.Errorf("%d bytes took %.1f s", w.size(), took)
 		}
 	})
@@ -255,6 +256,29 @@ func TestDiskFull(t *testing.T) {
 		n.fs.SetCapacity(1 << 20)
 		time.AfterFunc(5*time.Second, func() { n.fs.SetCapacity(1 << 30) })
 		w.recover(uint64(len(w.log)))
+	})
+}
+
+// TestNoSpace takes nothing while there is no room, not even a manifest.
+func TestNoSpace(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := newNet(t, 1, 10)
+		took, began := w.taker(-1), time.Now()
+		took.o.Space = func() error {
+			if time.Since(began) < 10*time.Second {
+				return errLink
+			}
+			return nil
+		}
+		w.before = func(_ model.NodeID, m Method) error {
+			if m == MethodPiece && time.Since(began) < 10*time.Second {
+				t.Error("a piece is asked for")
+			}
+			return nil
+		}
+		index := uint64(len(w.log))
+		check(t, took.Recover(w.nodes[taker], Note(1, testShard, index), nil))
+		w.same(index)
 	})
 }
 

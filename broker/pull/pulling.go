@@ -284,6 +284,11 @@ func (p *pulling) verify(ctx context.Context, i int, m segment.Meta) error {
 // piece gets what lies at pos of a file of so many bytes.
 func (p *pulling) piece(ctx context.Context, h *held, segment uint32, pos, length int64) ([]byte, error) {
 	n := min(length-pos, PieceBytesMax-pos%PieceBytesMax) // who gives it reads no block twice
+	if space := p.t.o.Space; space != nil {
+		if err := space(); err != nil {
+			return nil, err
+		}
+	}
 	if err := p.t.pace.turn(ctx, n); err != nil {
 		return nil, err
 	}

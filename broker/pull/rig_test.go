@@ -10,6 +10,8 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/millrace-io/millrace/broker/block"
 	"github.com/millrace-io/millrace/broker/disk"
@@ -204,7 +206,7 @@ func (w *net) recover(index uint64) {
 	w.same(index)
 }
 
-// same compares what has come, once it has applied the rest of the log, with what is
+// same, in a bubble, compares what has come, once it has applied the rest of the log, with what is
 // computed from the log alone.
 func (w *net) same(index uint64) {
 	w.t.Helper()
@@ -223,10 +225,14 @@ func (w *net) same(index uint64) {
 			w.t.Errorf("%v are left", left)
 		}
 	}
+	<-time.After(leaseIdleMax + time.Second) // what could not be released ends by itself
+	synctest.Wait()
 	for id, n := range w.nodes {
+		n.giver.mu.Lock()
 		if len(n.giver.leases) > 0 {
 			w.t.Errorf("node %d has %d leases", id, len(n.giver.leases))
 		}
+		n.giver.mu.Unlock()
 	}
 }
 

@@ -54,7 +54,10 @@ type TakerOptions struct {
 	Peers func(model.ShardID) []model.NodeID
 	// BytesPerSecond bounds what all pulls together take; 0 is the default, < 0 no bound.
 	BytesPerSecond int64
-	Log            *slog.Logger
+	// Space, if set, says with an error that the disk has no room for more than what
+	// must be written: a flush that finds none stops the node.
+	Space func() error
+	Log   *slog.Logger
 }
 
 // Taker takes partitions from other nodes. Its methods may be called from any goroutine.
