@@ -250,7 +250,7 @@ func proposalError(err error) error {
 	case errors.Is(err, core.ErrUnknownPartition):
 		return fmt.Errorf("%w: %w", ErrUnknownPartition, err)
 	case errors.Is(err, raft.ErrDropped), errors.Is(err, raft.ErrClosed), errors.Is(err, raft.ErrBusy),
-		errors.Is(err, partition.ErrStaleEpoch), errors.Is(err, core.ErrClosed):
+		errors.Is(err, partition.ErrStaleEpoch), errors.Is(err, core.ErrClosed), errors.Is(err, core.ErrNotLeader):
 		return fmt.Errorf("%w: %w", ErrNotLeader, err)
 	}
 	return err

@@ -158,6 +158,9 @@ func (s *Server) stop() error {
 	if s.raft != nil {
 		s.raft.Close()
 	}
+	if s.giver != nil {
+		s.giver.Close()
+	}
 	if s.cores != nil {
 		errs = append(errs, s.cores.Close())
 	}

@@ -177,10 +177,14 @@ func (r *replicas) join(ctx context.Context, s *start, h *core.Handle) error {
 	if err != nil {
 		return err
 	}
+	installed, err := h.Installed(ctx)
+	if err != nil {
+		return err
+	}
 	if err := r.raft.StartPartition(s.place.Shard, s.place.Replicas, h); err != nil {
 		return err
 	}
-	return r.raft.CheckLog(s.place.Shard, applied)
+	return r.raft.CheckLog(s.place.Shard, applied, installed)
 }
 
 // partitionDir is named by ids: a topic's name never reaches the file system.

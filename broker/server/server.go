@@ -26,6 +26,7 @@ import (
 	"github.com/millrace-io/millrace/broker/model"
 	"github.com/millrace-io/millrace/broker/peer"
 	"github.com/millrace-io/millrace/broker/produce"
+	"github.com/millrace-io/millrace/broker/pull"
 	"github.com/millrace-io/millrace/broker/raft"
 	"github.com/millrace-io/millrace/broker/raft/transport"
 )
@@ -53,6 +54,8 @@ type Server struct {
 	fetch    *fetch.Service
 	groups   *coordinator.Service
 	replicas *replicas
+	giver    *pull.Giver
+	taker    *pull.Taker
 	kafka    *kafka.Server
 	admin    *admin.Server
 	node     *nodeView
@@ -225,7 +228,9 @@ func (s *Server) startStorage(_ context.Context, id identity) error {
 		HousekeepEvery: s.n.HousekeepEvery,
 		ProducerExpiry: func() time.Duration { return s.cluster.Metadata().Cluster.ProducerIDExpiry },
 		Taken:          s.taken,
+		Note:           s.note, Recover: s.recover,
 	})
+	s.startPulls()
 	if err := s.openRaft(id, memory); err != nil {
 		return err
 	}
