@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -60,6 +61,12 @@ func TestFarBehind(t *testing.T) {
 	w.more(t, 1000)
 	c.Start(2)
 	w.more(t, 20)
+	await(t, "node 2 to take files", func() error {
+		if log := c.Nodes[2].Log(1 << 20); !strings.Contains(log, "partition taken") {
+			return errorOf(log)
+		}
+		return nil
+	})
 	c.Nodes[0].Kill() // 2 is needed for every record from here on
 	w.more(t, 20)
 	c.Start(0)
