@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/millrace-io/millrace/broker/segment"
@@ -47,6 +48,30 @@ func (x *Export) ReadAt(dst []byte, index int, pos int64, n int) ([]byte, error)
 		return dst, fmt.Errorf("export has %d segments, %d is asked for", len(x.views), index)
 	}
 	return x.views[index].ReadRaw(dst, pos, n)
+}
+
+// Bytes is how long all segments are.
+func (x *Export) Bytes() (n int64) {
+	for _, v := range x.views {
+		n += v.Meta.Length
+	}
+	return n
+}
+
+// Scrub reads every segment's file and checks every batch: see segment.View.Scrub. What
+// is damaged is told to found, one range a segment; any other error ends it.
+func (x *Export) Scrub(each func(bytes int) error, found func(error)) error {
+	for _, v := range x.views {
+		err := v.Scrub(each)
+		if errors.Is(err, ErrCorrupt) {
+			found(err)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Release lets go. A second call does nothing.

@@ -26,6 +26,8 @@ type pulling struct {
 	r Replica
 	note
 	taken int64 // bytes of pieces
+	// anew: files are wanted although none is missing.
+	anew bool
 
 	// held is the lease, and what goes with it; nil while there is none.
 	held *held
@@ -67,7 +69,9 @@ func (p *pulling) try(ctx context.Context) (done bool, err error) {
 		return true, fmt.Errorf("%w: %w", ErrStopped, err)
 	}
 	files := p.r.Files()
-	if applied >= p.index {
+	if p.anew {
+		p.index = max(p.index, applied) // there is no way back
+	} else if applied >= p.index {
 		if err := partition.Unstage(files.FS, files.Dir); err != nil {
 			p.t.o.Log.Warn("staged files not removed", "shard", uint64(p.shard), "err", err)
 		}

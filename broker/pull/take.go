@@ -84,6 +84,18 @@ func (t *Taker) Recover(r Replica, note []byte, stop <-chan struct{}) error {
 		t.o.Log.Error("partition cannot be taken", "err", err)
 		return err
 	}
+	return t.pull(newPulling(t, r, n), stop)
+}
+
+// Repair takes the files of a shard's partition anew that cannot be read, from node or
+// any other that has them. Nothing may be applied to r meanwhile. It ends as Recover.
+func (t *Taker) Repair(r Replica, shard model.ShardID, from model.NodeID, stop <-chan struct{}) error {
+	p := newPulling(t, r, note{maker: from, shard: shard})
+	p.anew = true
+	return t.pull(p, stop)
+}
+
+func (t *Taker) pull(p *pulling, stop <-chan struct{}) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	ended := make(chan struct{})
@@ -95,7 +107,6 @@ func (t *Taker) Recover(r Replica, note []byte, stop <-chan struct{}) error {
 		case <-ended:
 		}
 	}()
-	p := newPulling(t, r, n)
 	defer p.end(ctx)
 	return p.run(ctx)
 }

@@ -134,6 +134,24 @@ func Verify(p Place, m Meta, each func() error) error {
 	return writeIndex(p.FS, p.Dir, &m, found.index)
 }
 
+// Scrub reads what the view has in its file from the beginning and checks every batch;
+// it keeps nothing for readers. ErrCorrupt names the first that cannot be read. each,
+// if not nil, is called for each step of bytes; its error ends it.
+func (v *View) Scrub(each func(bytes int) error) error {
+	if v.written <= HeaderSize {
+		return nil
+	}
+	if _, err := v.file.open(&v.Meta); err != nil {
+		return err
+	}
+	step := func() error { return nil }
+	if each != nil {
+		step = func() error { return each(verifyStep) }
+	}
+	_, err := v.walkAll(step)
+	return err
+}
+
 // verifyStep is how much Verify reads between two calls of each.
 const verifyStep = 1 << 20
 

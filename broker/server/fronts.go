@@ -23,7 +23,7 @@ func (s *Server) startReplicas(ctx context.Context, _ identity) error {
 	s.replicas = &replicas{
 		node: s.n.ID, dir: s.n.DataDir, fs: disk.OS{}, memory: s.memory, past: s.past, cluster: s.cluster, cores: s.cores, raft: s.raft,
 		produce: s.produce, log: s.log, revision: map[model.PartitionID]uint64{},
-		faults: newFaults(), damages: s.damages, settled: make(chan struct{}),
+		faults: newFaults(), damages: s.damages, busy: s.underRepair, settled: make(chan struct{}),
 	}
 	if err := s.replicas.setAsideStrangers(time.Now()); err != nil {
 		return fmt.Errorf("set aside directories of no topic: %w", err)
@@ -38,6 +38,7 @@ func (s *Server) startReplicas(ctx context.Context, _ identity) error {
 	s.verbs.Store(reach)
 	s.scripts = newScripts(s, reach)
 	s.run(s.replicas.run)
+	s.run(s.scrub)
 	select {
 	case <-s.replicas.settled:
 	case <-ctx.Done():

@@ -69,6 +69,10 @@ type Server struct {
 	led       chan struct{}
 	advertise string // of node-to-node traffic
 
+	// repairing are partitions whose files are taken anew; repairMu guards it.
+	repairMu  sync.Mutex
+	repairing map[model.PartitionID]bool
+
 	listeners map[string]net.Listener
 	fatal     chan error
 	// ctx ends when the node begins to stop; work is what runs under it.
@@ -109,6 +113,7 @@ func newServer(n config.Node, version string, log *slog.Logger, lock *os.File) *
 	s := &Server{
 		n: n, version: version, log: log, lock: lock, began: time.Now(),
 		listeners: map[string]net.Listener{}, fatal: make(chan error, 1), led: make(chan struct{}, 1),
+		repairing: map[model.PartitionID]bool{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
@@ -239,7 +244,7 @@ func (s *Server) startStorage(_ context.Context, id identity) error {
 	s.produce = produce.New(produce.Options{Cores: s.cores, Raft: s.raft, Space: s.space.Check, Committed: s.storage.Committed, Now: time.Now})
 	s.fetch = fetch.New(s.cores, s.raft)
 	s.damages = newDamages(s.log, s.storage.Corrupt)
-	s.fetch.OnCorrupt(s.damages.read)
+	s.fetch.OnCorrupt(s.damaged)
 	s.node = &nodeView{
 		node: s.n.ID, version: s.version, cores: cores, memory: memory, dataDir: s.n.DataDir, began: s.began,
 		space: s.space, reason: "starting", listeners: map[string]string{},
