@@ -23,7 +23,7 @@ func (s *Server) startReplicas(ctx context.Context, _ identity) error {
 	s.replicas = &replicas{
 		node: s.n.ID, dir: s.n.DataDir, fs: disk.OS{}, memory: s.memory, past: s.past, cluster: s.cluster, cores: s.cores, raft: s.raft,
 		produce: s.produce, log: s.log, revision: map[model.PartitionID]uint64{},
-		faults: newFaults(), damages: s.damages, settled: make(chan struct{}), entered: newEntered(),
+		faults: newFaults(), damages: s.damages, busy: s.underRepair, entered: newEntered(), settled: make(chan struct{}),
 	}
 	s.held.Store(s.replicas)
 	if err := s.replicas.setAsideStrangers(time.Now()); err != nil {
@@ -42,6 +42,7 @@ func (s *Server) startReplicas(ctx context.Context, _ identity) error {
 	s.mover = newMover(s)
 	s.moves.Store(s.mover)
 	s.run(s.mover.run)
+	s.run(s.scrub)
 	select {
 	case <-s.replicas.settled:
 	case <-ctx.Done():
@@ -162,6 +163,9 @@ func (s *Server) stop() error {
 	s.work.Wait() // whoever starts and removes replicas ends before their log does
 	if s.raft != nil {
 		s.raft.Close()
+	}
+	if s.giver != nil {
+		s.giver.Close()
 	}
 	if s.cores != nil {
 		errs = append(errs, s.cores.Close())

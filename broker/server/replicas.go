@@ -54,6 +54,8 @@ type replicas struct {
 	revision map[model.PartitionID]uint64
 	faults   *faults
 	damages  *damages
+	// busy tells whether somebody else works on a replica now.
+	busy func(model.PartitionID) bool
 	// settled is closed once every partition of the first snapshot was started.
 	settled chan struct{}
 	once    sync.Once
@@ -178,10 +180,14 @@ func (r *replicas) join(ctx context.Context, s *start, h *core.Handle) error {
 	if err != nil {
 		return err
 	}
+	installed, err := h.Installed(ctx)
+	if err != nil {
+		return err
+	}
 	if err := r.raft.StartReplica(s.replica(), h); err != nil {
 		return err
 	}
-	return r.raft.CheckLog(s.place.Shard, applied)
+	return r.raft.CheckLog(s.place.Shard, applied, installed)
 }
 
 // partitionDir is named by ids: a topic's name never reaches the file system.
@@ -194,9 +200,9 @@ func (r *replicas) stopGone(ctx context.Context, m *cluster.Metadata) (again boo
 	reborn := map[model.PartitionID]bool{}
 	r.cores.Handles(func(h *core.Handle) bool {
 		p, ok := m.Partition(h.ID)
-		seat, seated := r.seat(&p)
-		if birth, _ := r.raft.Birth(h.Shard); !ok || !seated || birth != seat.Birth {
+		if !ok || !r.runs(&p) {
 			gone = append(gone, h)
+			_, seated := r.seat(&p)
 			reborn[h.ID] = ok && seated
 		}
 		return true
@@ -204,6 +210,9 @@ func (r *replicas) stopGone(ctx context.Context, m *cluster.Metadata) (again boo
 	for _, h := range gone {
 		if ctx.Err() != nil {
 			return false // the next start finds what is left
+		}
+		if r.busy(h.ID) {
+			continue // it ends soon, and the next look comes
 		}
 		if err := r.remove(h); err != nil {
 			r.log.Error("partition not removed", "topic", h.Topic, "partition", h.ID.Index, "err", err)
@@ -279,9 +288,7 @@ func (r *replicas) removeStrangeLogs() error {
 	owned := map[model.ShardID]bool{raft.ControllerShard: true}
 	for _, t := range r.cluster.Metadata().Topics() {
 		for _, p := range t.Partitions {
-			seat, ok := r.seat(&p)
-			birth, _ := r.raft.Birth(p.Shard)
-			owned[p.Shard] = ok && birth == seat.Birth
+			owned[p.Shard] = r.runs(&p)
 		}
 	}
 	strangers := slices.DeleteFunc(r.raft.Logs(), func(shard model.ShardID) bool { return owned[shard] })

@@ -28,6 +28,14 @@ func (r *replicas) seat(p *cluster.Partition) (controller.Seat, bool) {
 	return controller.Seat{Node: r.node, Birth: have}, true
 }
 
+// runs tells whether the replica that this node has of a partition is the one that it is
+// to run.
+func (r *replicas) runs(p *cluster.Partition) bool {
+	seat, ok := r.seat(p)
+	have, _ := r.raft.Birth(p.Shard)
+	return ok && have == seat.Birth
+}
+
 // isOut tells whether a replica of this node that the metadata does not name is out of its
 // group: a move ends only when all those are, and a group takes no second of a node.
 func (r *replicas) isOut(p *cluster.Partition, have model.Birth) bool {
@@ -80,6 +88,9 @@ func (r *replicas) setAsideLeft(m *cluster.Metadata, now time.Time) error {
 			case err != nil:
 				return err
 			default:
+				if err := partition.Destroy(r.fs, dir); err != nil { // what was staged beside it
+					return err
+				}
 				r.log.Warn("directory of a partition that is elsewhere set aside", "topic", t.Name, "partition", p.Index, "dir", to)
 			}
 		}

@@ -64,21 +64,25 @@ func (m *mover) done(t *testing.T) {
 	})
 }
 
-// replicas checks where partitions are.
+// replicas waits until partitions are where they should be, as any node tells: it may be a
+// moment behind.
 func (m *mover) replicas(t *testing.T, want map[int32][]int32) {
 	t.Helper()
-	r := kmsg.NewPtrMetadataRequest()
-	name := topic
-	r.Topics = []kmsg.MetadataRequestTopic{{Topic: &name}}
-	answer, err := r.RequestWith(t.Context(), m.client)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range answer.Topics[0].Partitions {
-		if fmt.Sprint(p.Replicas) != fmt.Sprint(want[p.Partition]) {
-			t.Errorf("partition %d is on %v, not on %v", p.Partition, p.Replicas, want[p.Partition])
+	await(t, "replicas to be where they should", func() error {
+		r := kmsg.NewPtrMetadataRequest()
+		name := topic
+		r.Topics = []kmsg.MetadataRequestTopic{{Topic: &name}}
+		answer, err := r.RequestWith(t.Context(), m.client)
+		if err != nil {
+			return err
 		}
-	}
+		for _, p := range answer.Topics[0].Partitions {
+			if fmt.Sprint(p.Replicas) != fmt.Sprint(want[p.Partition]) {
+				err = errors.Join(err, fmt.Errorf("partition %d is on %v, not on %v", p.Partition, p.Replicas, want[p.Partition]))
+			}
+		}
+		return err
+	})
 }
 
 const moved = 3 // partitions
@@ -93,9 +97,9 @@ func elsewhere(by int32) map[int32][]int32 {
 	return map[int32][]int32{0: {by % 3}, 1: {(1 + by) % 3}, 2: {(2 + by) % 3}}
 }
 
-func startMoves(t *testing.T) (*node.Cluster, *writer, *mover) {
+func startMoves(t *testing.T, args ...string) (*node.Cluster, *writer, *mover) {
 	t.Helper()
-	c := node.NewCluster(t, 3, node.Options{})
+	c := node.NewCluster(t, 3, node.Options{Args: args})
 	c.Start()
 	createTopic(t, c, 0, moved, 1)
 	return c, startWriter(t, c, moved), &mover{client: c.Client()}
@@ -198,6 +202,26 @@ func TestMoveChanged(t *testing.T) {
 	m.done(t)
 	m.replicas(t, everywhere())
 	w.more(t, 20)
+	w.stop(t)
+	w.check(t, c)
+}
+
+// TestMoveForgotten: what the log has forgotten comes to a new replica as files.
+func TestMoveForgotten(t *testing.T) {
+	c, w, m := startMoves(t, "--set", "snapshot_entries=100")
+	w.more(t, 1000)
+	for _, goal := range []map[int32][]int32{everywhere(), elsewhere(1), elsewhere(2), everywhere()} {
+		m.ask(t, goal)
+		m.done(t)
+		m.replicas(t, goal)
+		w.more(t, 300)
+	}
+	for i, n := range c.Nodes {
+		n.Kill()
+		w.more(t, 20)
+		c.Start(i)
+		w.more(t, 20)
+	}
 	w.stop(t)
 	w.check(t, c)
 }
