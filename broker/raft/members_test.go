@@ -228,3 +228,38 @@ func (p *peers) restart(t *testing.T, n int, forgotten bool) {
 		t.Fatal(err)
 	}
 }
+
+// TestFounderComesLate: a founder that first starts when the group has changed joins it
+// under birth 0: what it would make the group of is not what the group is.
+func TestFounderComesLate(t *testing.T) {
+	t.Parallel()
+	p := &peers{net: transport.NewMemory(), shard: shard}
+	for n := range p.hosts {
+		p.dirs[n], p.machines[n] = t.TempDir(), &counting{}
+		p.open(t, n, memberAddress(n))
+	}
+	t.Cleanup(func() {
+		for _, h := range p.hosts {
+			h.Close()
+		}
+	})
+	p.meet()
+	p.start(t, 0)
+	p.start(t, 1)
+	p.propose(t, "without 2", 0, 1)
+	for _, n := range []int{0, 1} {
+		p.leads(t, 1-n, n)
+	}
+	late := Replica{Shard: shard, Members: []model.NodeID{1, 2}, Joins: true}
+	if err := p.hosts[2].StartReplica(late, p.machines[2]); err != nil {
+		t.Fatal(err)
+	}
+	p.same(t, 1, 2)
+	p.change(t, 1, func(h *Host, change uint64) error { return h.RemoveMember(t.Context(), shard, Member{0, 0}, change) })
+	p.propose(t, "without 0", 1, 2)
+	p.same(t, 1, 2)
+	p.restart(t, 2, false)
+	p.leads(t, 1, 2)
+	p.propose(t, "led by 2", 1, 2)
+	p.same(t, 2, 1)
+}
