@@ -132,7 +132,7 @@ func (s *Service) forgetOld(ctx context.Context, sc *controller.Script) error {
 		}
 	}
 	if sc.Mode == controller.ModeAsync {
-		if missing, _ := s.notTaken(sc); len(missing) > 0 || s.elsewhere(sc) {
+		if left, _ := s.notTaken(sc, s.ask(ctx, sc.ID)); len(left) > 0 || s.elsewhere(sc) {
 			return nil
 		}
 	}
