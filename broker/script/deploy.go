@@ -134,9 +134,9 @@ func (s *Service) decide(ctx context.Context, ask api.DeployAsk, man *manifest.M
 		next.Outputs = outputsOf(man)
 	}
 	old, redeployed := m.Script(man.Name)
-	expect := model.Activation(0)
+	expect, now := model.Activation(0), model.Digest{}
 	if redeployed {
-		expect = old.Activation
+		expect, now = old.Activation, old.Digest
 	}
 	if err := s.start(ctx, m, &next, old, ask.Start, man); err != nil {
 		return nil, false, err
@@ -145,7 +145,7 @@ func (s *Service) decide(ctx context.Context, ask api.DeployAsk, man *manifest.M
 	if _, err := s.o.Cluster.DeployScript(ctx, cluster.Deploy{Script: next, Expect: expect, ValidateOnly: true}); err != nil {
 		return nil, false, fmt.Errorf("deploy script %q: %w", man.Name, err)
 	}
-	stored, err := s.store.put(ctx, man.Name, next.Manifest, ask.Module)
+	stored, err := s.store.put(ctx, man.Name, next.Manifest, ask.Module, now)
 	if err != nil {
 		return nil, false, fmt.Errorf("store script %q: %w", man.Name, err)
 	}

@@ -229,3 +229,33 @@ func TestLogsOfAllNodes(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// What another node has stored and not deployed yet must not be tidied away.
+func TestStraysAreKeptForAWhile(t *testing.T) {
+	r := newRoom(t)
+	r.topic("orders", 1)
+	a := r.mustDeploy(asyncManifest, []byte("one"), nil)
+	coming := map[string]model.Digest{}
+	for _, name := range []string{"scrub", "new"} {
+		d, err := r.store.put(t.Context(), name, []byte("{}"), []byte("two"), model.Digest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		coming[name] = d.Digest
+	}
+	r.tidy(t.Context(), r.c.Metadata(), time.Now().Add(-strayKeep))
+	for name, d := range coming {
+		if _, _, err := r.store.find(moduleID{name, d}); err != nil {
+			t.Error(err)
+		}
+	}
+	r.tidy(t.Context(), r.c.Metadata(), time.Now())
+	for name, d := range coming {
+		if _, _, err := r.store.find(moduleID{name, d}); !errors.Is(err, errNotStored) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, _, err := r.store.find(moduleID{"scrub", a.Digest}); err != nil {
+		t.Error(err)
+	}
+}
