@@ -91,7 +91,7 @@ func (s *Service) printed(ctx context.Context, ask LinesAsk, emit func(api.LogLi
 	var all []api.LogLine
 	for i, l := range found {
 		all = append(all, l.Lines...)
-		if l.Left > 0 {
+		if l.Left > 0 && len(l.Lines) > 0 {
 			all = append(all, s.remark(nodes[i], ask.Script, l.Lines[0].Time, fmt.Sprintf("%d older lines are left out", l.Left)))
 		}
 	}
