@@ -60,7 +60,11 @@ func startWriter(t *testing.T, c *node.Cluster, partitions int) *writer {
 		w.offsets[p] = map[int]int64{}
 		w.done.Go(func() { w.write(ctx, p) })
 	}
-	t.Cleanup(func() { w.cancel(); w.done.Wait() })
+	t.Cleanup(func() {
+		w.cancel()
+		w.client.Close() // what is on its way is given up: a test that failed waits for no broker
+		w.done.Wait()
+	})
 	return w
 }
 
