@@ -74,6 +74,8 @@ type Node struct {
 	SnapshotEntries  int64
 	JournalFileBytes int64
 	JournalBytesMax  int64
+	ScrubPeriod      time.Duration // within which all is read and checked
+	RecoveryRate     int64         // bytes a second taken from other nodes
 	HousekeepEvery   time.Duration // how often retention and compaction look
 	LowSpaceGuard    int64         // bytes free below which writes are refused
 	LowSpaceReserve  int64         // bytes of the reserve file

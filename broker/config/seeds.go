@@ -19,6 +19,15 @@ type Seed struct {
 // String gives the form that the flag takes.
 func (s Seed) String() string { return fmt.Sprintf("%d@%s", s.ID, s.Address) }
 
+// ParseSeeds reads what --seeds takes.
+func ParseSeeds(text string) ([]Seed, error) {
+	v := value{list: splitList(text)}
+	if why := checkSeeds(v); why != "" {
+		return nil, fmt.Errorf("%w of seeds: %s", ErrInvalid, why)
+	}
+	return seedsOf(v.list), nil
+}
+
 func parseSeed(text string) (Seed, error) {
 	idText, address, ok := strings.Cut(text, "@")
 	id, err := strconv.ParseInt(idText, 10, 32)

@@ -88,6 +88,10 @@ type Options struct {
 	// Taken tells how far every script bound to a parent partition has taken it;
 	// nil or not bound: nobody holds its retention back. It must not block.
 	Taken func(model.PartitionID) (offset model.Offset, bound bool)
+	// Note and Recover are raft's StateMachine.Note, of a partition that has applied so
+	// much, and StateMachine.Recover; nil: the node has no peers.
+	Note    func(h *Handle, applied uint64) []byte
+	Recover func(h *Handle, note []byte, stop <-chan struct{}) error
 	// Observe receives timings for metrics; it must not block.
 	Observe Observer
 }
@@ -198,7 +202,7 @@ func (s *Set) Open(o partition.Options, shard model.ShardID, name string) (*Hand
 		return nil, fmt.Errorf("open partition %s-%d: %w", name, o.ID.Index, err)
 	}
 	c := s.cores[uint64(shard)%uint64(len(s.cores))]
-	h := &Handle{ID: o.ID, Shard: shard, Topic: name, core: c}
+	h := &Handle{ID: o.ID, Shard: shard, Topic: name, core: c, files: o}
 	h.serving.Store(int64(model.NoEpoch))
 	h.leading.Store(int64(model.NoEpoch))
 	if !c.send(&addEvent{h: h, part: part}) {
@@ -236,6 +240,8 @@ type Core struct {
 	done                 chan struct{} // closed when run has ended
 	replicas             map[model.ShardID]*replica
 	dirty                map[*replica]struct{}
+	// away are partitions whose files are being replaced.
+	away map[model.ShardID]struct{}
 	// cache and unwritten count what all partitions hold, as CacheBytes and WriteBytes
 	// bound it.
 	cache, unwritten int64
@@ -258,7 +264,7 @@ func newCore(id model.CoreID, s *Set) *Core {
 	return &Core{
 		id: id, set: s,
 		in: make(chan event, inboxEvents), flushes: newJobQueue(), compactions: newJobQueue(), done: make(chan struct{}),
-		replicas: map[model.ShardID]*replica{}, dirty: map[*replica]struct{}{},
+		replicas: map[model.ShardID]*replica{}, dirty: map[*replica]struct{}{}, away: map[model.ShardID]struct{}{},
 		snapshots: make(chan struct{}, 1), expected: map[uint64]chan partition.Outcome{},
 	}
 }

@@ -16,6 +16,8 @@
 //     keeps the rest, and its proposers wait.
 //   - A failed write or sync stops the node (Options.Fatal); nothing is retried,
 //     and nobody who waits for the partition is told that all is well.
+//   - A partition whose files are replaced leaves its loop meanwhile; its Handle stays,
+//     and what raft tells it is made up for when it is back.
 //   - Whoever waits for a loop also waits for its end: no reply is owed then.
 //
 // It never decodes a Kafka request and never proposes a client's batch.

@@ -18,6 +18,7 @@ type Handle struct {
 	// Topic is the topic's name.
 	Topic string
 	core  *Core
+	files partition.Options // how it is opened
 	// serving is the epoch that this node serves under, NoEpoch while it does not.
 	serving atomic.Int64
 	// leading is the epoch that raft says this node leads under.

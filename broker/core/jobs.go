@@ -142,12 +142,12 @@ func (c *Core) flushed(r *replica, j *partition.FlushJob, took time.Duration, er
 		}
 		c.flushEarly()
 	}
-	c.dropIfAsked(r)
+	c.leaveIfAsked(r)
 }
 
-func (c *Core) dropIfAsked(r *replica) {
-	if e := r.dropping; e != nil {
-		r.dropping = nil
+func (c *Core) leaveIfAsked(r *replica) {
+	if e := r.leaving; e != nil {
+		r.leaving = nil
 		e.step(c)
 	}
 }
@@ -191,7 +191,7 @@ func (c *Core) housekeep(r *replica, now time.Time) {
 		c.proposeDue(r, now)
 	}
 	c.forgetLog(r) // what found the seat taken
-	if r.compacting || r.flushing || r.dropping != nil {
+	if r.compacting || r.flushing || r.leaving != nil {
 		return
 	}
 	j := r.part.CompactStart(now)
@@ -205,7 +205,7 @@ func (c *Core) housekeep(r *replica, now time.Time) {
 		r.part.CompactDone(j, err)
 		c.recount(r, before)
 		c.compacted(r, err)
-		c.dropIfAsked(r)
+		c.leaveIfAsked(r)
 	}})
 }
 

@@ -179,7 +179,7 @@ func (e *readEvent) step(c *Core) {
 		r := c.replicas[read.Handle.Shard]
 		switch {
 		case r == nil:
-			read.Err = ErrUnknownPartition
+			read.Err = c.missing(read.Handle.Shard)
 		case model.LeaderEpoch(r.h.serving.Load()) == model.NoEpoch:
 			read.Err = ErrNotLeader
 		default:

@@ -29,7 +29,8 @@ type replica struct {
 	// release: the log must be let go as soon as it can be, however short it is.
 	release   bool
 	nextHouse time.Time
-	dropping  *dropEvent
+	// leaving waits for the replica's jobs to end before it takes it from the loop.
+	leaving event
 	// failed: its disk has failed, the node is about to stop.
 	failed bool
 	// pruneAt is how many waiters there are when the forgotten ones are looked for.
@@ -64,21 +65,31 @@ type dropEvent struct {
 // not brought up to date: that waits for the disk, and raft has the rest.
 func (e *dropEvent) step(c *Core) {
 	r := c.replicas[e.shard]
+	if _, away := c.away[e.shard]; away { // and nobody brings it back: raft has stopped
+		delete(c.away, e.shard)
+		e.reply <- nil
+		return
+	}
 	if r == nil {
 		e.reply <- ErrUnknownPartition
 		return
 	}
 	if r.flushing || r.compacting {
-		r.dropping = e
+		r.leaving = e
 		return
 	}
+	c.release(r, r.part.Abandon)
+	e.reply <- nil
+}
+
+// release takes r from the loop; let lets go of its files.
+func (c *Core) release(r *replica, let func()) {
 	c.retire(r)
-	delete(c.replicas, e.shard)
+	delete(c.replicas, r.h.Shard)
 	delete(c.dirty, r)
 	before := holds(r)
-	r.part.Abandon()
+	let()
 	c.recount(r, before)
-	e.reply <- nil
 }
 
 // retire answers everyone who waits for r, which leaves the loop.
@@ -153,7 +164,7 @@ func (e *queryEvent) step(c *Core) {
 	}
 	r := c.replicas[e.shard]
 	if r == nil {
-		e.reply <- ErrUnknownPartition
+		e.reply <- c.missing(e.shard)
 		return
 	}
 	e.f(r.part)

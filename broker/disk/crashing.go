@@ -70,15 +70,21 @@ func (c *Crashing) Crash(seed uint64) *Crashing {
 	defer c.mu.Unlock()
 	luck := &luck{r: rand.New(rand.NewPCG(seed, 1))}
 	luck.mode = luck.r.IntN(4)
-	names := maps.Clone(c.durable)
+	names, dirs := maps.Clone(c.durable), maps.Clone(c.dirs)
+	var moves []nameChange // of directories, that were lost
 	for _, n := range c.pending {
 		if luck.keeps() {
 			n.apply(names)
+		} else if n.dir {
+			moves = append(moves, n)
 		}
+	}
+	for _, n := range slices.Backward(moves) {
+		moveBelow(dirs, n.name, n.from)
 	}
 	after := NewCrashing()
 	after.capacity, after.noDirect = c.capacity, c.noDirect
-	maps.Copy(after.dirs, c.dirs)
+	maps.Copy(after.dirs, dirs)
 	copies := map[*node]*node{}
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		old := names[name]

@@ -6,6 +6,7 @@ import (
 	"io"
 	iofs "io/fs"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -83,6 +84,20 @@ func testContract(t *testing.T, fs FS, dir string) {
 	if info := must[Info](t)(fs.Stat(dir + "/y")); info.Size != 10 || info.Dir {
 		t.Fatalf("stat %+v", info)
 	}
+	check(t, fs.Link(dir+"/y", dir+"/z"))
+	if err := fs.Link(dir+"/y", dir+"/z"); !errors.Is(err, iofs.ErrExist) {
+		t.Fatalf("link to a name in use: %v", err)
+	}
+	check(t, fs.Remove(dir+"/y"))
+	check(t, fs.MkdirAll(dir+"/in/it"))
+	check(t, fs.Rename(dir+"/z", dir+"/in/y"))
+	check(t, fs.Rename(dir+"/in", dir+"/out"))
+	if names := must[[]string](t)(fs.List(dir + "/out")); !slices.Equal(names, []string{"it", "y"}) {
+		t.Fatalf("a renamed directory has %v", names)
+	}
+	if info := must[Info](t)(fs.Stat(dir + "/out/y")); info.Size != 10 {
+		t.Fatalf("stat %+v", info)
+	}
 	lock := must[io.Closer](t)(fs.Lock(dir + "/lock"))
 	if _, err := fs.Lock(dir + "/lock"); !errors.Is(err, ErrLocked) {
 		t.Fatalf("second lock: %v", err)
@@ -148,6 +163,69 @@ func TestRenameIsAtomic(t *testing.T) {
 	}
 	if len(seen) != 2 || !seen["old"] || !seen["new"] {
 		t.Fatalf("saw %v", seen)
+	}
+}
+
+// TestRenamedDirectory tries that a directory has its old or its new name after a
+// crash, and that what was synced in it is there.
+func TestRenamedDirectory(t *testing.T) {
+	c := NewCrashing()
+	check(t, c.MkdirAll("/a"))
+	for _, name := range []string{"/a/x", "/a/y"} {
+		must[File](t)(c.Create(name))
+	}
+	check(t, c.SyncDir("/a"))
+	must[File](t)(c.Create("/a/z"))
+	check(t, c.Rename("/a", "/b"))
+	seen := map[string]bool{}
+	look := func(fs *Crashing) {
+		for _, dir := range []string{"/a", "/b"} {
+			names, err := fs.List(dir)
+			if err == nil {
+				seen[dir] = true
+				if len(names) < 2 {
+					t.Fatalf("%s has only %v", dir, names)
+				}
+			}
+		}
+	}
+	for seed := range uint64(50) {
+		look(c.Crash(seed))
+	}
+	if len(seen) != 2 {
+		t.Fatalf("saw %v", seen)
+	}
+	clear(seen)
+	check(t, c.SyncDir("/"))
+	for seed := range uint64(50) {
+		look(c.Crash(seed))
+	}
+	if len(seen) != 1 || !seen["/b"] {
+		t.Fatalf("synced, and saw %v", seen)
+	}
+}
+
+// TestFence: what was opened stays valid, and a name means nothing any more.
+func TestFence(t *testing.T) {
+	memory := NewMemory()
+	fence := NewFence(memory)
+	f := must[File](t)(fence.Create("/f"))
+	must[int](t)(f.Write([]byte("old")))
+	fence.Fall()
+	if b := make([]byte, 3); must[int](t)(f.ReadAt(b, 0)) != 3 || string(b) != "old" {
+		t.Fatalf("read %q", b)
+	}
+	_, opened := fence.Open("/f")
+	_, created := fence.Create("/f")
+	_, appended := fence.OpenAppend("/f")
+	_, direct := fence.OpenDirect("/f", true)
+	for _, err := range []error{opened, created, appended, direct, fence.Remove("/f"), fence.Rename("/f", "/g"), fence.Link("/f", "/g")} {
+		if !errors.Is(err, ErrFenced) {
+			t.Errorf("behind the fence: %v", err)
+		}
+	}
+	if names := must[[]string](t)(memory.List("/")); len(names) != 1 {
+		t.Fatalf("%v", names)
 	}
 }
 

@@ -113,6 +113,14 @@ func (f *Faulty) Rename(from, to string) error {
 	return f.fs.Rename(from, to)
 }
 
+// Link implements FS.
+func (f *Faulty) Link(from, to string) error {
+	if err := f.fails(OpLink, to); err != nil {
+		return err
+	}
+	return f.fs.Link(from, to)
+}
+
 // MkdirAll implements FS.
 func (f *Faulty) MkdirAll(name string) error {
 	if err := f.fails(OpMkdir, name); err != nil {

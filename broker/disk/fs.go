@@ -30,8 +30,12 @@ type FS interface {
 	OpenDirect(name string, synced bool) (File, error)
 	// Remove deletes a file or an empty directory.
 	Remove(name string) error
-	// Rename moves a file over whatever has the new name, atomically.
+	// Rename moves a file over whatever has the new name, atomically; or a directory,
+	// with all that is in it, to a name that nothing has.
 	Rename(from, to string) error
+	// Link gives a file another name, which nothing has. Neither name is the file's
+	// own: it is there until both are removed.
+	Link(from, to string) error
 	// MkdirAll makes a directory and its parents, and syncs each directory that it
 	// adds a name to: what it made survives.
 	MkdirAll(name string) error

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	iofs "io/fs"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -30,6 +31,7 @@ const (
 	OpSync     Op = "sync"
 	OpRemove   Op = "remove"
 	OpRename   Op = "rename"
+	OpLink     Op = "link"
 	OpMkdir    Op = "mkdir"
 	OpSyncDir  Op = "syncdir"
 )
@@ -68,10 +70,11 @@ func resize(b []byte, size int64) []byte {
 }
 
 // nameChange gives name to node, or takes it away (nil); from is the name that a
-// rename takes away in the same step.
+// rename takes away in the same step. With dir it moves all that is below from.
 type nameChange struct {
 	name, from string
 	node       *node
+	dir        bool
 }
 
 // Memory is a file system in memory, for tests and for data that need not last.
@@ -126,6 +129,10 @@ func (m *Memory) rename(c nameChange) {
 }
 
 func (c nameChange) apply(names map[string]*node) {
+	if c.dir {
+		moveBelow(names, c.from, c.name)
+		return
+	}
 	if c.from != "" {
 		delete(names, c.from)
 	}
@@ -133,6 +140,15 @@ func (c nameChange) apply(names map[string]*node) {
 		delete(names, c.name)
 	} else {
 		names[c.name] = c.node
+	}
+}
+
+// move renames what a change is about, if it is below from.
+func (c *nameChange) move(from, to string) {
+	for _, name := range []*string{&c.name, &c.from} {
+		if rest, ok := strings.CutPrefix(*name, from+string(filepath.Separator)); ok {
+			*name = filepath.Join(to, rest)
+		}
 	}
 }
 
@@ -203,7 +219,7 @@ func (m *Memory) Remove(name string) error {
 		return stop
 	}
 	m.rename(nameChange{name: name})
-	m.used -= int64(len(n.data))
+	m.unused(n)
 	return stop
 }
 
@@ -212,6 +228,9 @@ func (m *Memory) Rename(from, to string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	from, to = filepath.Clean(from), filepath.Clean(to)
+	if m.dirs[from] {
+		return m.renameDir(from, to)
+	}
 	n := m.names[from]
 	if n == nil || !m.dirs[filepath.Dir(to)] {
 		return pathError(OpRename, from, iofs.ErrNotExist)
@@ -220,10 +239,67 @@ func (m *Memory) Rename(from, to string) error {
 	if frozen {
 		return stop
 	}
-	if over := m.names[to]; over != nil && over != n {
-		m.used -= int64(len(over.data))
-	}
+	over := m.names[to]
 	m.rename(nameChange{name: to, from: from, node: n})
+	if over != nil && over != n {
+		m.unused(over)
+	}
+	return stop
+}
+
+// unused gives back the space of a file that has lost a name, if that was its last.
+func (m *Memory) unused(n *node) {
+	for _, other := range m.names {
+		if other == n {
+			return
+		}
+	}
+	m.used -= int64(len(n.data))
+}
+
+func (m *Memory) renameDir(from, to string) error {
+	if m.dirs[to] || m.names[to] != nil {
+		return pathError(OpRename, to, iofs.ErrExist)
+	}
+	if !m.dirs[filepath.Dir(to)] {
+		return pathError(OpRename, to, iofs.ErrNotExist)
+	}
+	frozen, stop := m.point(OpRename, to)
+	if frozen {
+		return stop
+	}
+	m.rename(nameChange{name: to, from: from, dir: true})
+	moveBelow(m.dirs, from, to)
+	return stop
+}
+
+// moveBelow renames from and all that is below it.
+func moveBelow[T any](names map[string]T, from, to string) {
+	for name, v := range maps.Clone(names) {
+		if rest, ok := strings.CutPrefix(name, from); ok && (rest == "" || rest[0] == filepath.Separator) {
+			delete(names, name)
+			names[to+rest] = v
+		}
+	}
+}
+
+// Link implements FS.
+func (m *Memory) Link(from, to string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	from, to = filepath.Clean(from), filepath.Clean(to)
+	n := m.names[from]
+	if n == nil || !m.dirs[filepath.Dir(to)] {
+		return pathError(OpLink, from, iofs.ErrNotExist)
+	}
+	if m.names[to] != nil || m.dirs[to] {
+		return pathError(OpLink, to, iofs.ErrExist)
+	}
+	frozen, stop := m.point(OpLink, to)
+	if frozen {
+		return stop
+	}
+	m.rename(nameChange{name: to, node: n})
 	return stop
 }
 
@@ -306,10 +382,15 @@ func (m *Memory) SyncDir(dir string) error {
 	}
 	kept := m.pending[:0]
 	for _, c := range m.pending {
-		if filepath.Dir(c.name) == dir {
-			c.apply(m.durable)
-		} else {
+		if filepath.Dir(c.name) != dir {
 			kept = append(kept, c)
+			continue
+		}
+		c.apply(m.durable)
+		if c.dir {
+			for i := range kept { // what is not synced in it has moved with it
+				kept[i].move(c.from, c.name)
+			}
 		}
 	}
 	m.pending = kept

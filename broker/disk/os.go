@@ -42,6 +42,9 @@ func opened(f *osFile, err error) (File, error) {
 // Rename implements FS.
 func (OS) Rename(from, to string) error { return os.Rename(from, to) }
 
+// Link implements FS.
+func (OS) Link(from, to string) error { return os.Link(from, to) }
+
 // MkdirAll implements FS.
 func (o OS) MkdirAll(name string) error {
 	name = filepath.Clean(name)

@@ -95,6 +95,7 @@ var codes = []struct {
 	{fetch.ErrOffsetNotAvailable, codeOffsetNotAvailable},
 	{partition.ErrCorrupt, codeCorruptMessage},
 	{partition.ErrClosed, codeNotLeaderOrFollower},
+	{partition.ErrReplaced, codeNotLeaderOrFollower},
 
 	{fetch.ErrSessionUnknown, codeFetchSessionIDNotFound},
 	{fetch.ErrSessionEpoch, codeInvalidFetchSessionEpoch},

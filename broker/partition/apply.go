@@ -9,7 +9,8 @@ import (
 
 // Apply takes committed entries in the order of their raft indexes and answers one
 // Outcome for each. Their batches are in memory, for readers and the next flush,
-// which writes those of all Applies since the last together. An error means that the
+// which writes those of all Applies since the last together. One that Installed covers
+// is passed over, with an empty Outcome. An error means that the
 // node must stop: the log holds what this version cannot apply.
 func (p *Partition) Apply(entries []Entry) ([]Outcome, error) {
 	if p.failed != nil {
@@ -30,6 +31,10 @@ func (p *Partition) fail(err error) error {
 }
 
 func (p *Partition) applyEntry(e *Entry, o *Outcome) error {
+	if e.Index <= p.installed { // the files that came from another node have it
+		o.LogStart, o.LogEnd = p.logStart, p.logEnd
+		return nil
+	}
 	if e.Index <= p.applied {
 		return fmt.Errorf("%w: entry %d is behind %d, which was applied", ErrCommand, e.Index, p.applied)
 	}

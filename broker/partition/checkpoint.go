@@ -16,9 +16,11 @@ import (
 
 const (
 	checkpointMagic   = "millrchk"
-	checkpointVersion = 3
-	checkpointHead    = 16 // magic, version, length
-	checkpointCopies  = 2
+	checkpointVersion = 4
+	// versionBefore has no index of the last install; it is read.
+	versionBefore    = 3
+	checkpointHead   = 16 // magic, version, length
+	checkpointCopies = 2
 	// checkpointMax bounds what is read as a checkpoint: every producer there can be
 	// takes some 100 bytes, every source with all its verdicts some 20 KiB.
 	checkpointMax = 256 << 20
@@ -32,7 +34,16 @@ func checkpointName(dir string, copy int) string {
 
 // encodeCheckpoint writes down everything that Apply has decided, in a fixed order.
 func (p *Partition) encodeCheckpoint(sequence uint64) []byte {
-	b := make([]byte, 0, 256+len(p.segments)*48+len(p.producers.byID)*96+len(p.sources)*64)
+	list := make([]listed, 0, len(p.segments))
+	for _, s := range p.segments {
+		list = append(list, listed{s.Meta(), s.Sealed()})
+	}
+	return p.encodeWith(list, sequence)
+}
+
+// encodeWith is encodeCheckpoint with the segments given.
+func (p *Partition) encodeWith(list []listed, sequence uint64) []byte {
+	b := make([]byte, 0, 256+len(list)*48+len(p.producers.byID)*96+len(p.sources)*64)
 	b = append(b, checkpointMagic...)
 	b = binary.LittleEndian.AppendUint32(b, checkpointVersion)
 	b = binary.LittleEndian.AppendUint32(b, 0) // length, below
@@ -40,13 +51,14 @@ func (p *Partition) encodeCheckpoint(sequence uint64) []byte {
 	b = binary.AppendVarint(b, int64(p.o.ID.Index))
 	b = binary.AppendUvarint(b, sequence)
 	b = binary.AppendUvarint(b, p.applied)
+	b = binary.AppendUvarint(b, p.installed)
 	for _, o := range []model.Offset{p.logStart, p.logEnd, p.horizon, p.cleaned} {
 		b = binary.AppendVarint(b, int64(o))
 	}
 	b = binary.AppendVarint(b, int64(p.epoch))
-	b = binary.AppendUvarint(b, uint64(len(p.segments)))
-	for _, s := range p.segments {
-		b = appendMeta(b, s.Meta(), s.Sealed())
+	b = binary.AppendUvarint(b, uint64(len(list)))
+	for _, l := range list {
+		b = appendMeta(b, l.meta, l.sealed)
 	}
 	b = binary.AppendUvarint(b, uint64(len(p.epochs)))
 	for _, e := range p.epochs {
@@ -133,8 +145,9 @@ func (p *Partition) decodeCheckpoint(b []byte) ([]listed, error) {
 	if crc32.Checksum(body, castagnoli) != binary.LittleEndian.Uint32(b[len(b)-4:]) {
 		return nil, errors.New("checksum mismatch")
 	}
-	if v := binary.LittleEndian.Uint32(b[8:]); v != checkpointVersion {
-		return nil, fmt.Errorf("%w: checkpoint version %d, this node reads %d", ErrFormat, v, checkpointVersion)
+	v := binary.LittleEndian.Uint32(b[8:])
+	if v != checkpointVersion && v != versionBefore {
+		return nil, fmt.Errorf("%w: checkpoint version %d, this node reads %d and %d", ErrFormat, v, versionBefore, checkpointVersion)
 	}
 	d := decoder{b: body[checkpointHead:]}
 	var id model.PartitionID
@@ -144,6 +157,9 @@ func (p *Partition) decodeCheckpoint(b []byte) ([]listed, error) {
 		return nil, fmt.Errorf("it is partition %s's, want %s", id, p.o.ID)
 	}
 	p.sequence, p.applied = d.uvarint(), d.uvarint()
+	if v > versionBefore {
+		p.installed = d.uvarint()
+	}
 	p.logStart, p.logEnd, p.horizon, p.cleaned = d.offset(), d.offset(), d.offset(), d.offset()
 	p.epoch = model.LeaderEpoch(d.i32())
 	segments := make([]listed, 0, d.count(9))

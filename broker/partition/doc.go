@@ -5,7 +5,7 @@
 // Owner: one loop (broker/core). Nothing here starts a goroutine, takes a lock,
 // reads a clock or the network; the disk is reached through disk.FS alone. What
 // may run elsewhere says so: ReadAnswer.Load, TimeFinder.Run, FlushJob.Run and
-// CompactJob.Run work on pinned views that nobody changes.
+// CompactJob.Run and Export work on pinned views that nobody changes.
 //
 // # Durability
 //
@@ -21,11 +21,22 @@
 // # Files, in the partition's directory
 //
 //	checkpoint.0, checkpoint.1   two copies of the same (integers little endian):
-//	                             "millrchk", uint32 version 1, body (checkpoint.go),
-//	                             uint32 CRC-32C of all before it
+//	                             "millrchk", uint32 version 4, uint32
+//	                             length, body (checkpoint.go), uint32 CRC-32C of all before it
 //	<base>[.<generation>].log    see package segment
 //	<base>[.<generation>].index
 //	*.new                        not finished; removed by Open
+//
+// # From another node
+//
+// An Export is a partition as of one entry: its checkpoint, which is the manifest of
+// its segments, and their bytes. A Stage collects them beside the partition's own
+// directory, in <directory>.pull, checks every batch, and makes them a partition whose
+// checkpoint says that it was installed at that entry. Swap renames the old directory
+// to <directory>.old and the new one in its place; a power cut between leaves the old
+// one to Open. Replicas may cut the log into segments differently, but a segment of
+// generation 0 is a function of the log, its first offset and its length: such files
+// are kept, or shared with the partition's own, whoever gave the rest.
 //
 // # Invariants
 //

@@ -3,6 +3,7 @@ package partition
 import (
 	"errors"
 
+	"github.com/millrace-io/millrace/broker/disk"
 	"github.com/millrace-io/millrace/broker/segment"
 )
 
@@ -39,6 +40,9 @@ var (
 	ErrCommand = errors.New("invalid command")
 	// ErrMalformedBatch is the outcome of a batch that cannot be stored.
 	ErrMalformedBatch = errors.New("malformed batch in command")
+	// ErrReplaced says that what was being read is gone: the partition's files were
+	// replaced by another node's. Ask again.
+	ErrReplaced = disk.ErrFenced
 	// ErrClosed says that the partition was closed.
 	ErrClosed = errors.New("partition is closed")
 )

@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -37,6 +38,31 @@ func TestStoredFormats(t *testing.T) {
 	q := &Partition{o: Options{ID: testID}}
 	if _, err := q.decodeCheckpoint(p.encodeCheckpoint(7)); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestCheckpointBefore reads what the version before this wrote, which knew of no
+// install.
+func TestCheckpointBefore(t *testing.T) {
+	raw, err := os.ReadFile("testdata/checkpoint3.hex")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := hex.DecodeString(strings.TrimSpace(string(raw)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := storedPartition(t)
+	q := &Partition{o: Options{ID: testID}}
+	list, err := q.decodeCheckpoint(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if q.Installed() != 0 || q.Applied() != p.Applied() || len(list) != len(p.segments) {
+		t.Fatalf("installed %d, applied %d, %d segments", q.Installed(), q.Applied(), len(list))
+	}
+	if got, want := q.encodeWith(list, 7), p.encodeCheckpoint(7); !bytes.Equal(got, want) {
+		t.Fatalf("it is\n%x, want\n%x", got, want)
 	}
 }
 

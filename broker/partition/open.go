@@ -17,7 +17,7 @@ import (
 // Open recovers a partition: it takes the newest checkpoint, cuts the last segment
 // to it and removes what it does not list. raft replays from Applied on. Without
 // checkpoint and segments it is a new partition, which has no files before its
-// first flush.
+// first flush. What a Swap that was cut short has left is put in order first.
 //
 // Damaged segments do not keep a partition from opening: see Damage. ErrCorrupt
 // means that both checkpoints are lost, ErrFormat that a newer version wrote here.
@@ -26,8 +26,12 @@ func Open(o Options) (*Partition, error) {
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
-	p.place = segment.Place{FS: o.FS, Dir: o.Dir, Memory: o.Memory, Past: o.Past, Breathe: o.Breathe}
+	p.fence = disk.NewFence(o.FS)
+	p.place = segment.Place{FS: p.fence, Dir: o.Dir, Memory: o.Memory, Past: o.Past, Breathe: o.Breathe}
 	p.Configure(o.Config)
+	if err := settle(o.FS, o.Dir); err != nil {
+		return nil, fmt.Errorf("open partition %s: %w", o.ID, err)
+	}
 	names, err := o.FS.List(o.Dir)
 	if err != nil && !errors.Is(err, iofs.ErrNotExist) {
 		return nil, fmt.Errorf("open partition %s: %w", o.ID, err)
@@ -119,10 +123,13 @@ func (p *Partition) removeUnlisted(names []string) error {
 	return nil
 }
 
-// Destroy removes a partition's directory; the partition was closed.
+// Destroy removes a partition's directory, and what lies beside it to replace it; the
+// partition was closed.
 func Destroy(fs disk.FS, dir string) error {
-	if err := disk.RemoveAll(fs, dir); err != nil {
-		return fmt.Errorf("destroy partition: %w", err)
+	for _, d := range []string{stagedDir(dir), oldDir(dir), dir} {
+		if err := disk.RemoveAll(fs, d); err != nil {
+			return fmt.Errorf("destroy partition: %w", err)
+		}
 	}
 	if err := fs.SyncDir(filepath.Dir(dir)); err != nil && !errors.Is(err, iofs.ErrNotExist) {
 		return fmt.Errorf("destroy partition: %w", err)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 
+	"github.com/millrace-io/millrace/broker/disk"
 	"github.com/millrace-io/millrace/broker/model"
 	"github.com/millrace-io/millrace/broker/record"
 	"github.com/millrace-io/millrace/broker/segment"
@@ -19,6 +20,7 @@ type Partition struct {
 	config Config
 	log    *slog.Logger
 	place  segment.Place
+	fence  *disk.Fence // around the files of segments
 
 	segments         []*segment.Segment // ascending; only the last may be unsealed
 	logStart, logEnd model.Offset
@@ -33,6 +35,7 @@ type Partition struct {
 	held             []*segment.Segment // whose index readers may have loaded, oldest first
 
 	applied      uint64 // raft index
+	installed    uint64 // raft index that the files stood at when they came from another node
 	checkpointed uint64 // raft index of the checkpoint on disk
 	sequence     uint64 // of that checkpoint
 	changed      bool   // the checkpoint is behind for another reason than applied
@@ -65,6 +68,11 @@ func (p *Partition) Configure(c Config) {
 
 // Applied is the raft index of the last applied entry.
 func (p *Partition) Applied() uint64 { return p.applied }
+
+// Installed is the raft index that the files stood at when they came from another
+// node, 0 if they never did. raft may send entries up to it again, and its log may
+// end before it.
+func (p *Partition) Installed() uint64 { return p.installed }
 
 // CheckpointIndex is the raft index that the checkpoint on disk covers: the raft
 // log may forget what lies at or before it.

@@ -210,6 +210,15 @@ func (p *producers) expire(e Expired) {
 	}
 }
 
+// Producer describes one idempotent producer; false if the log knows none of that id.
+func (p *Partition) Producer(id model.ProducerID) (ProducerState, bool) {
+	pr, ok := p.producers.byID[id]
+	if !ok {
+		return ProducerState{}, false
+	}
+	return ProducerState{id, pr.epoch, pr.lastSequence(), pr.last, pr.time, pr.txnStart}, true
+}
+
 // Producers describes every known producer, ascending by id.
 func (p *Partition) Producers() []ProducerState {
 	states := make([]ProducerState, 0, len(p.producers.byID))

@@ -69,6 +69,17 @@ func (g *gaps) check(s sequenced, now time.Time) error {
 	return nil
 }
 
+// mend closes a producer's gap if the log has what was refused here: the producer sent
+// it again to another leader, and came back with this one.
+func (g *gaps) mend(log partition.ProducerState) {
+	open, known := g.byProducer[log.Producer]
+	filled := log.Epoch > open.epoch ||
+		log.Epoch == open.epoch && log.LastSequence != record.NoSequence && !follows(open.first, log.LastSequence)
+	if known && filled {
+		delete(g.byProducer, log.Producer)
+	}
+}
+
 // note remembers a refused batch.
 func (g *gaps) note(s sequenced, now time.Time) {
 	if !s.valid {

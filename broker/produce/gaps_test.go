@@ -8,6 +8,7 @@ import (
 
 	"github.com/millrace-io/millrace/broker/model"
 	"github.com/millrace-io/millrace/broker/partition"
+	"github.com/millrace-io/millrace/broker/record"
 )
 
 // TestGaps: the least refused sequence counts, numbers wrap, and neither memory
@@ -52,5 +53,31 @@ func TestGaps(t *testing.T) {
 	g.note(sequenced{}, now)
 	if err := g.check(sequenced{}, now); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestMendedGap: what was refused here and written under another leader is no gap.
+func TestMendedGap(t *testing.T) {
+	now := time.Unix(0, 0)
+	for name, c := range map[string]struct {
+		log  partition.ProducerState
+		open bool
+	}{
+		"not written":      {partition.ProducerState{Producer: 7, Epoch: 1, LastSequence: 9}, true},
+		"written":          {partition.ProducerState{Producer: 7, Epoch: 1, LastSequence: 10}, false},
+		"and more":         {partition.ProducerState{Producer: 7, Epoch: 1, LastSequence: 400}, false},
+		"wrapped":          {partition.ProducerState{Producer: 7, Epoch: 1, LastSequence: math.MaxInt32 - 3}, true},
+		"a later epoch":    {partition.ProducerState{Producer: 7, Epoch: 2, LastSequence: 0}, false},
+		"an earlier epoch": {partition.ProducerState{Producer: 7, Epoch: 0, LastSequence: 99}, true},
+		"nothing in it":    {partition.ProducerState{Producer: 7, Epoch: 1, LastSequence: record.NoSequence}, true},
+		"another's":        {partition.ProducerState{Producer: 8, Epoch: 1, LastSequence: 400}, true},
+	} {
+		var g gaps
+		g.note(sequenced{producer: 7, epoch: 1, first: 10, valid: true}, now)
+		g.mend(c.log)
+		err := g.check(sequenced{producer: 7, epoch: 1, first: 11, valid: true}, now)
+		if open := err != nil; open != c.open {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

@@ -94,7 +94,7 @@ func (l *lane) run() {
 func (l *lane) admit(ws []*write) []*write {
 	kept := ws[:0]
 	for _, w := range ws {
-		switch err := l.gaps.check(w.id, l.service.o.Now()); {
+		switch err := l.checkGap(w.id); {
 		case w.refusal != nil:
 			l.refuse(w, *w.refusal)
 		case err != nil:
@@ -109,6 +109,22 @@ func (l *lane) admit(ws []*write) []*write {
 	}
 	clear(ws[len(kept):])
 	return kept
+}
+
+// checkGap refuses what follows a gap that the log has not filled either.
+func (l *lane) checkGap(id sequenced) error {
+	err := l.gaps.check(id, l.service.o.Now())
+	if err == nil {
+		return nil
+	}
+	var log partition.ProducerState
+	known := false
+	asked := l.handle.Query(context.Background(), func(p *partition.Partition) { log, known = p.Producer(id.producer) })
+	if asked != nil || !known {
+		return err
+	}
+	l.gaps.mend(log)
+	return l.gaps.check(id, l.service.o.Now())
 }
 
 // refuse resolves a write that is not in the log as far as is known.
@@ -234,7 +250,7 @@ func proposalError(err error) error {
 	case errors.Is(err, core.ErrUnknownPartition):
 		return fmt.Errorf("%w: %w", ErrUnknownPartition, err)
 	case errors.Is(err, raft.ErrDropped), errors.Is(err, raft.ErrClosed), errors.Is(err, raft.ErrBusy),
-		errors.Is(err, partition.ErrStaleEpoch), errors.Is(err, core.ErrClosed):
+		errors.Is(err, partition.ErrStaleEpoch), errors.Is(err, core.ErrClosed), errors.Is(err, core.ErrNotLeader):
 		return fmt.Errorf("%w: %w", ErrNotLeader, err)
 	}
 	return err

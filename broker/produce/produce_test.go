@@ -245,6 +245,28 @@ func (r *rig) sentAgain(t *testing.T) {
 	}
 }
 
+// TestRefusedHereWrittenElsewhere: a producer that was refused here, went on with another
+// leader and comes back is not told that something is missing. One in front of which
+// it still is, is.
+func TestRefusedHereWrittenElsewhere(t *testing.T) {
+	r := newRig(t, topicOf())
+	elsewhere := produce.New(produce.Options{Cores: r.cores, Raft: r.raft, Space: func() error { return nil }, Now: time.Now})
+	r.fates(raft.Dropped, raft.Dropped)
+	r.write(numbered(7, 0, 0, "a"))
+	r.write(numbered(8, 0, 0, "another's"))
+	for i, v := range []string{"a", "b"} {
+		if got := elsewhere.Start(produce.Ask{Partition: id, Records: numbered(7, 0, int32(i), v), Timeout: time.Second}).Result(); got.Err != nil {
+			t.Fatalf("%s elsewhere: %v", v, got.Err)
+		}
+	}
+	if got := r.write(numbered(8, 0, 1, "behind")); !errors.Is(got.Err, partition.ErrOutOfOrderSequence) {
+		t.Errorf("behind what is missing: %+v", got)
+	}
+	if got := r.write(numbered(7, 0, 2, "c")); got.Err != nil || got.Base != 2 {
+		t.Errorf("back here: %+v", got)
+	}
+}
+
 // TestNewEpochCloses: a producer that gave a batch up begins anew.
 func TestNewEpochCloses(t *testing.T) {
 	r := newRig(t, topicOf())

@@ -8,6 +8,8 @@
 //     order, and never before its Open.
 //   - A proposal's outcome is one of three: applied, dropped (surely not in the
 //     log), unknown (it may be, or come to be). Nothing here proposes twice.
+//   - A replica that lacks what the log has forgotten is sent a note, not files: its
+//     StateMachine takes them from a peer while the library waits.
 //   - No StateMachine returns an error for what can be handled: dragonboat ends
 //     the process on any.
 //

@@ -1,6 +1,7 @@
 package raft
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"slices"
@@ -93,5 +94,37 @@ func TestAwait(t *testing.T) {
 	_, got, _, err = Await(ctx, &Proposal{fake: make(chan verdict)}, early)
 	if got || !errors.Is(err, ErrUnknown) || !errors.Is(err, context.Canceled) {
 		t.Errorf("%v, %v; want unknown", got, err)
+	}
+}
+
+// TestInstall: a log that was left behind goes on where the machine was brought to.
+func TestInstall(t *testing.T) {
+	d := NewDisk()
+	f := NewFake(0, d)
+	defer f.Close()
+	p := &peers{}
+	p.machines[1] = &counting{index: 9, entries: [][]byte{[]byte("there")}}
+	m := newPulling(p, 0)
+	if err := f.StartPartition(shard, nil, m); err != nil {
+		t.Fatal(err)
+	}
+	f.Elect(shard, 0)
+	if err := f.Install(shard, 7, []byte{1, 7, 0, 0, 0, 0, 0, 0, 0}, nil); err != nil {
+		t.Fatal(err)
+	}
+	f.Close() // and it restarts, with a log that ends before what the machine has
+	f = NewFake(0, d)
+	defer f.Close()
+	if err := f.StartPartition(shard, nil, m); err != nil {
+		t.Fatal(err)
+	}
+	for _, cmd := range []string{"8", "9", "10"} { // the first two came with the machine
+		f.Foreign(shard, []byte(cmd))
+	}
+	if got := bytes.Join(m.seen(), []byte(" ")); string(got) != "there 10" {
+		t.Errorf("the machine has %q", got)
+	}
+	if err := f.Install(shard+1, 7, nil, nil); !errors.Is(err, ErrClosed) {
+		t.Errorf("a shard that does not run: %v", err)
 	}
 }

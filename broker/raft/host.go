@@ -155,54 +155,12 @@ func (h *Host) StartPartition(shard model.ShardID, members []model.NodeID, m Sta
 	return nil
 }
 
-// ErrMachineBehind says that a partition's files are older than what its log has
-// forgotten: they were lost, or replaced. The library would panic.
-var ErrMachineBehind = errors.New("partition has lost what its raft log has forgotten")
-
-// checkMachine compares what a machine has on disk with what its log relies on.
-func (h *Host) checkMachine(shard model.ShardID, m StateMachine) error {
-	applied, err := m.Open(nil)
-	if err != nil {
-		return err
-	}
-	ss, err := h.journal.GetSnapshot(uint64(shard), replicaID(h.node))
-	if err != nil {
-		return err
-	}
-	if ss.OnDiskIndex > applied {
-		return fmt.Errorf("%w: it stands at entry %d, the log begins behind %d", ErrMachineBehind, applied, ss.OnDiskIndex)
-	}
-	return nil
-}
-
 // started hurries a replica that has no peers, and the first of a group that is new:
 // nobody leads it yet.
 func (h *Host) started(shard model.ShardID, members []model.NodeID, fresh bool) {
 	if len(members) == 1 || fresh && members[0] == h.node {
 		go h.hurry(shard)
 	}
-}
-
-// ErrLogDamaged says that a shard's log has lost entries that it held. The replica
-// must not go on: new entries would take the indexes of lost ones.
-var ErrLogDamaged = errors.New("raft log is damaged")
-
-// CheckLog compares the log of a replica that StartPartition has just started with
-// the index that its machine had reached: entries are in the log, synced, before
-// any machine sees them.
-func (h *Host) CheckLog(shard model.ShardID, applied uint64) error {
-	var r dragonboat.ReadonlyLogReader
-	n, err := h.of(shard)
-	if err == nil {
-		r, err = n.GetLogReader(uint64(shard))
-	}
-	if err != nil {
-		return fmt.Errorf("read the log of shard %d: %w", shard, err)
-	}
-	if _, last := r.GetRange(); last < applied {
-		return fmt.Errorf("%w: that of shard %d ends at entry %d, %d was applied already", ErrLogDamaged, shard, last, applied)
-	}
-	return nil
 }
 
 // StartController starts this node's replica of the controller's shard.

@@ -48,6 +48,12 @@ func (c *counting) Sync() error {
 
 func (c *counting) Close() error { return nil }
 
+func (c *counting) Note() ([]byte, error) { return nil, errors.New("this machine has no peers") }
+
+func (c *counting) Recover([]byte, <-chan struct{}) error {
+	return errors.New("this machine has no peers")
+}
+
 func (c *counting) seen() [][]byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -397,13 +403,16 @@ func TestLogBehindMachine(t *testing.T) {
 	if err := h.StartPartition(shard, []model.NodeID{0}, &counting{durable: reached, index: reached}); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.CheckLog(shard, reached); err != nil {
+	if err := h.CheckLog(shard, reached, 0); err != nil {
 		t.Errorf("a whole log: %v", err)
 	}
-	if err := h.CheckLog(shard, reached+100); !errors.Is(err, ErrLogDamaged) {
+	if err := h.CheckLog(shard, reached+100, reached+99); !errors.Is(err, ErrLogDamaged) {
 		t.Errorf("a log that ends too soon: %v, want ErrLogDamaged", err)
 	}
-	if err := h.CheckLog(shard+1, 0); err == nil {
+	if err := h.CheckLog(shard, reached+100, reached+100); err != nil {
+		t.Errorf("a log that ends before what was installed: %v", err)
+	}
+	if err := h.CheckLog(shard+1, 0, 0); err == nil {
 		t.Error("a shard that does not run is checked")
 	}
 }

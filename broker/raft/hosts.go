@@ -61,13 +61,17 @@ func (h *Host) home(shard model.ShardID) (*dragonboat.NodeHost, error) {
 	return h.openHost(k)
 }
 
+// hostDir is where the library keeps the k-th NodeHost's own.
+func (h *Host) hostDir(k int) string {
+	if k == 0 {
+		return h.options.Dir
+	}
+	return filepath.Join(h.options.Dir, "host"+strconv.Itoa(k))
+}
+
 // openHost opens the k-th NodeHost: the first before all others.
 func (h *Host) openHost(k int) (*dragonboat.NodeHost, error) {
-	o := &h.options
-	dir := o.Dir
-	if k > 0 {
-		dir = filepath.Join(o.Dir, "host"+strconv.Itoa(k))
-	}
+	o, dir := &h.options, h.hostDir(k)
 	n, err := dragonboat.NewNodeHost(config.NodeHostConfig{
 		NodeHostDir:       dir,
 		NodeHostID:        target(o.Node),

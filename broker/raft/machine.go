@@ -1,7 +1,6 @@
 package raft
 
 import (
-	"errors"
 	"fmt"
 	"io"
 
@@ -24,6 +23,13 @@ type StateMachine interface {
 	Apply(entries []Entry) error
 	// Sync returns once everything applied so far is durable.
 	Sync() error
+	// Note says, to a replica that lacks what the log has forgotten, where the state is
+	// to be had, at or past what is applied now. No Apply runs meanwhile. At most 4 KiB.
+	Note() ([]byte, error)
+	// Recover brings the machine, which may be older or newer, to where a Note says, and
+	// returns when that is durable. Entries that it contains may be applied afterwards all
+	// the same. It returns an error only when stop is closed.
+	Recover(note []byte, stop <-chan struct{}) error
 	// Close is the last call.
 	Close() error
 }
@@ -34,10 +40,6 @@ type ControllerMachine interface {
 	Snapshot() ([]byte, error)
 	Restore([]byte) error
 }
-
-// errStreaming is returned for what needs a second node; a node of a later
-// version with peers answers it with a manifest instead.
-var errStreaming = errors.New("streaming a partition snapshot to a peer is not supported by this version")
 
 // diskMachine adapts StateMachine to dragonboat's on-disk contract. entries is
 // reused: Apply does not keep it.
@@ -58,14 +60,43 @@ func (d *diskMachine) Update(in []sm.Entry) ([]sm.Entry, error) {
 	return in, err
 }
 
-func (d *diskMachine) Lookup(any) (any, error)       { return nil, nil }
-func (d *diskMachine) Sync() error                   { return d.machine.Sync() }
-func (d *diskMachine) PrepareSnapshot() (any, error) { return nil, nil }
-func (d *diskMachine) Close() error                  { return d.machine.Close() }
+func (d *diskMachine) Lookup(any) (any, error) { return nil, nil }
+func (d *diskMachine) Sync() error             { return d.machine.Sync() }
+func (d *diskMachine) Close() error            { return d.machine.Close() }
 
-func (d *diskMachine) SaveSnapshot(any, io.Writer, <-chan struct{}) error { return errStreaming }
+// PrepareSnapshot is called only for what goes to a peer: all other snapshots are
+// records without content. A machine that has nothing to say is about to stop; any
+// other error would end the process.
+func (d *diskMachine) PrepareSnapshot() (any, error) {
+	note, err := d.machine.Note()
+	if err != nil {
+		return nil, sm.ErrSnapshotAborted
+	}
+	must(len(note) <= noteBytesMax, "a note of %d bytes", len(note))
+	return note, nil
+}
 
-func (d *diskMachine) RecoverFromSnapshot(io.Reader, <-chan struct{}) error { return errStreaming }
+// SaveSnapshot passes on the writer's errors, which the library knows.
+func (d *diskMachine) SaveSnapshot(note any, w io.Writer, _ <-chan struct{}) error {
+	_, err := w.Write(frameNote(note.([]byte)))
+	return err
+}
+
+// RecoverFromSnapshot returns once the machine has what the note speaks of, or the
+// replica is stopped.
+func (d *diskMachine) RecoverFromSnapshot(r io.Reader, stop <-chan struct{}) error {
+	note, err := readNote(r)
+	if err != nil {
+		return err
+	}
+	if err := d.machine.Recover(note, stop); err == nil {
+		return nil
+	}
+	// Any other error ends the process, and one that is not the machine's end would have
+	// the library go on with entries that do not follow: what is left is to wait for it.
+	<-stop
+	return sm.ErrSnapshotStopped
+}
 
 // snapshotBytesMax bounds what is read back as a controller snapshot.
 const snapshotBytesMax = 1 << 30

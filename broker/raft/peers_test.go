@@ -24,6 +24,8 @@ type peers struct {
 	machines [3]*counting
 	// answer, if set, is what a node does with calls.
 	answer func(n int, from model.NodeID, m Method, body []byte) ([]byte, error)
+	// pullers, where set, are started instead of machines, which they have in them.
+	pullers [3]*pulling
 }
 
 func (p *peers) open(t *testing.T, n int, address string) {
@@ -48,7 +50,11 @@ func (p *peers) open(t *testing.T, n int, address string) {
 
 func (p *peers) start(t *testing.T, n int) {
 	t.Helper()
-	if err := p.hosts[n].StartPartition(p.shard, []model.NodeID{0, 1, 2}, p.machines[n]); err != nil {
+	var m StateMachine = p.machines[n]
+	if p.pullers[n] != nil {
+		m = p.pullers[n]
+	}
+	if err := p.hosts[n].StartPartition(p.shard, []model.NodeID{0, 1, 2}, m); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -51,5 +51,10 @@
 // were checked; one that fails is named by ErrCorrupt, and read from the device anew
 // by the next who asks.
 //
+// A segment's file may come from another node, as raw bytes of a View (ReadRaw) into an
+// Incoming. Of generation 0 it is the same bytes on every node up to any length: each
+// batch begins where the one before it ends, and what batches are is the log's. It is
+// a segment once Verify has read all of it.
+//
 // The room writes and syncs nothing by itself, knows no producers and no clock.
 package segment

@@ -23,7 +23,7 @@ func (s *Server) startReplicas(ctx context.Context, _ identity) error {
 	s.replicas = &replicas{
 		node: s.n.ID, dir: s.n.DataDir, fs: disk.OS{}, memory: s.memory, past: s.past, cluster: s.cluster, cores: s.cores, raft: s.raft,
 		produce: s.produce, log: s.log, revision: map[model.PartitionID]uint64{},
-		faults: newFaults(), damages: s.damages, settled: make(chan struct{}),
+		faults: newFaults(), damages: s.damages, busy: s.underRepair, settled: make(chan struct{}),
 	}
 	if err := s.replicas.setAsideStrangers(time.Now()); err != nil {
 		return fmt.Errorf("set aside directories of no topic: %w", err)
@@ -39,6 +39,7 @@ func (s *Server) startReplicas(ctx context.Context, _ identity) error {
 	reach.UseScripts(s.scripts.service)
 	s.verbs.Store(reach)
 	s.run(s.replicas.run)
+	s.run(s.scrub)
 	select {
 	case <-s.replicas.settled:
 	case <-ctx.Done():
@@ -158,6 +159,9 @@ func (s *Server) stop() error {
 	s.work.Wait() // whoever starts and removes replicas ends before their log does
 	if s.raft != nil {
 		s.raft.Close()
+	}
+	if s.giver != nil {
+		s.giver.Close()
 	}
 	if s.cores != nil {
 		errs = append(errs, s.cores.Close())

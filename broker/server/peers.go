@@ -31,7 +31,7 @@ func (s *Server) answer(ctx context.Context, from model.NodeID, m raft.Method, b
 		}
 		return nil, s.starting()
 	}
-	return nil, fmt.Errorf("method %d is not known to this build", m)
+	return s.give(ctx, from, m, body)
 }
 
 // hear takes what another node announces.

@@ -54,6 +54,8 @@ type replicas struct {
 	revision map[model.PartitionID]uint64
 	faults   *faults
 	damages  *damages
+	// busy tells whether somebody else works on a replica now.
+	busy func(model.PartitionID) bool
 	// settled is closed once every partition of the first snapshot was started.
 	settled chan struct{}
 	once    sync.Once
@@ -177,10 +179,14 @@ func (r *replicas) join(ctx context.Context, s *start, h *core.Handle) error {
 	if err != nil {
 		return err
 	}
+	installed, err := h.Installed(ctx)
+	if err != nil {
+		return err
+	}
 	if err := r.raft.StartPartition(s.place.Shard, s.place.Replicas, h); err != nil {
 		return err
 	}
-	return r.raft.CheckLog(s.place.Shard, applied)
+	return r.raft.CheckLog(s.place.Shard, applied, installed)
 }
 
 // partitionDir is named by ids: a topic's name never reaches the file system.
@@ -200,6 +206,9 @@ func (r *replicas) stopGone(ctx context.Context, m *cluster.Metadata) {
 	for _, h := range gone {
 		if ctx.Err() != nil {
 			return // the next start finds what is left
+		}
+		if r.busy(h.ID) {
+			continue // it ends soon, and the next look comes
 		}
 		if err := r.remove(h); err != nil {
 			r.log.Error("partition not removed", "topic", h.Topic, "partition", h.ID.Index, "err", err)

@@ -26,6 +26,7 @@ import (
 	"github.com/millrace-io/millrace/broker/model"
 	"github.com/millrace-io/millrace/broker/peer"
 	"github.com/millrace-io/millrace/broker/produce"
+	"github.com/millrace-io/millrace/broker/pull"
 	"github.com/millrace-io/millrace/broker/raft"
 	"github.com/millrace-io/millrace/broker/raft/transport"
 )
@@ -53,6 +54,8 @@ type Server struct {
 	fetch    *fetch.Service
 	groups   *coordinator.Service
 	replicas *replicas
+	giver    *pull.Giver
+	taker    *pull.Taker
 	kafka    *kafka.Server
 	admin    *admin.Server
 	node     *nodeView
@@ -65,6 +68,10 @@ type Server struct {
 	verbs     atomic.Pointer[peer.Service]
 	led       chan struct{}
 	advertise string // of node-to-node traffic
+
+	// repairing are partitions whose files are taken anew; repairMu guards it.
+	repairMu  sync.Mutex
+	repairing map[model.PartitionID]bool
 
 	listeners map[string]net.Listener
 	fatal     chan error
@@ -106,6 +113,7 @@ func newServer(n config.Node, version string, log *slog.Logger, lock *os.File) *
 	s := &Server{
 		n: n, version: version, log: log, lock: lock, began: time.Now(),
 		listeners: map[string]net.Listener{}, fatal: make(chan error, 1), led: make(chan struct{}, 1),
+		repairing: map[model.PartitionID]bool{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
@@ -225,7 +233,9 @@ func (s *Server) startStorage(_ context.Context, id identity) error {
 		HousekeepEvery: s.n.HousekeepEvery,
 		ProducerExpiry: func() time.Duration { return s.cluster.Metadata().Cluster.ProducerIDExpiry },
 		Taken:          s.taken,
+		Note:           s.note, Recover: s.recover,
 	})
+	s.startPulls()
 	if err := s.openRaft(id, memory); err != nil {
 		return err
 	}
@@ -234,7 +244,7 @@ func (s *Server) startStorage(_ context.Context, id identity) error {
 	s.produce = produce.New(produce.Options{Cores: s.cores, Raft: s.raft, Space: s.space.Check, Committed: s.storage.Committed, Now: time.Now})
 	s.fetch = fetch.New(s.cores, s.raft)
 	s.damages = newDamages(s.log, s.storage.Corrupt)
-	s.fetch.OnCorrupt(s.damages.read)
+	s.fetch.OnCorrupt(s.damaged)
 	s.node = &nodeView{
 		node: s.n.ID, version: s.version, cores: cores, memory: memory, dataDir: s.n.DataDir, began: s.began,
 		space: s.space, reason: "starting", listeners: map[string]string{},

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -89,6 +90,44 @@ func TestStrangersDoNotMix(t *testing.T) {
 		}
 	case <-time.After(time.Second): // it waits for its own
 	}
+	w.stop(t)
+	w.check(t, c)
+}
+
+// TestMutualTLS: a cluster whose nodes talk by certificates, one of which has none of
+// this authority and is heard by nobody until it is given one.
+func TestMutualTLS(t *testing.T) {
+	c := node.NewCluster(t, 3, node.Options{})
+	ours, foreign := t.TempDir(), t.TempDir()
+	for _, dir := range []string{ours, foreign} {
+		if _, err := c.Nodes[0].CLI("cluster", "certs", "--seeds", c.Nodes[0].O.Seeds, "--dir", dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	secure := func(n *node.Node, dir string) {
+		name := fmt.Sprintf("%s/node-%d", dir, n.O.ID)
+		n.O.Args = append(n.O.Args, "--set", "rpc_tls_cert="+name+".pem", "--set", "rpc_tls_key="+name+".key", "--set", "rpc_tls_ca="+dir+"/ca.pem")
+	}
+	secure(c.Nodes[0], ours)
+	secure(c.Nodes[1], ours)
+	secure(c.Nodes[2], foreign)
+	third := make(chan error, 1)
+	go func() { third <- c.Nodes[2].TryRestart() }()
+	c.Start(0, 1)
+	createTopic(t, c, 0, 3, 3)
+	w := startWriter(t, c, 3)
+	w.more(t, 20)
+	select {
+	case err := <-third:
+		t.Fatalf("it was heard with a stranger's certificate: %v", err)
+	default:
+	}
+	c.Nodes[2].Kill()
+	<-third
+	secure(c.Nodes[2], ours)
+	c.Start(2)
+	c.Nodes[0].Kill() // node 2 is needed now
+	w.more(t, 20)
 	w.stop(t)
 	w.check(t, c)
 }

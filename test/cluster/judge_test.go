@@ -54,7 +54,7 @@ func startWriter(t *testing.T, c *node.Cluster, partitions int) *writer {
 	w := &writer{
 		cancel: cancel, acked: make([]int, partitions), last: make([]time.Time, partitions), offsets: make([]map[int]int64, partitions),
 		client: c.Client(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.RequiredAcks(kgo.AllISRAcks()),
-			kgo.ProducerLinger(0), kgo.RetryTimeout(patience), kgo.MetadataMinAge(50*time.Millisecond), kgo.RetryBackoffFn(func(int) time.Duration { return 50 * time.Millisecond })),
+			kgo.ProducerLinger(0), kgo.ProduceRequestTimeout(2*time.Second), kgo.RequestTimeoutOverhead(2*time.Second), kgo.RetryTimeout(patience), kgo.MetadataMinAge(50*time.Millisecond), kgo.RetryBackoffFn(func(int) time.Duration { return 50 * time.Millisecond })),
 	}
 	for p := range partitions {
 		w.offsets[p] = map[int]int64{}

@@ -2,6 +2,8 @@ package cluster
 
 import (
 	"fmt"
+	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/millrace-io/millrace/test/node"
@@ -59,6 +61,12 @@ func TestFarBehind(t *testing.T) {
 	w.more(t, 1000)
 	c.Start(2)
 	w.more(t, 20)
+	await(t, "node 2 to take files", func() error {
+		if log := c.Nodes[2].Log(1 << 20); !strings.Contains(log, "partition taken") {
+			return errorOf(log)
+		}
+		return nil
+	})
 	c.Nodes[0].Kill() // 2 is needed for every record from here on
 	w.more(t, 20)
 	c.Start(0)
@@ -97,6 +105,46 @@ func TestRollingRestart(t *testing.T) {
 		return nil
 	})
 	w.more(t, 20)
+	w.stop(t)
+	w.check(t, c)
+}
+
+// TestDeafLeader: a leader that the others hear, and that does not hear them, makes way.
+// When it hears again it has nothing of its own to add.
+func TestDeafLeader(t *testing.T) {
+	c := node.NewCluster(t, 3, node.Options{})
+	c.Start()
+	const partitions = 3
+	createTopic(t, c, 0, partitions, 3)
+	w := startWriter(t, c, partitions)
+	w.more(t, 20)
+	for round := range 2 {
+		deaf := leaderOf(t, c.Nodes[1], round)
+		c.Proxies[deaf].Cut()
+		w.more(t, 20)
+		c.Proxies[deaf].Heal()
+		w.more(t, 20)
+	}
+	w.stop(t)
+	w.check(t, c)
+}
+
+// TestStoppedLeader: a leader that stands still for a while and then goes on as if
+// nothing had happened.
+func TestStoppedLeader(t *testing.T) {
+	c := node.NewCluster(t, 3, node.Options{})
+	c.Start()
+	const partitions = 3
+	createTopic(t, c, 0, partitions, 3)
+	w := startWriter(t, c, partitions)
+	w.more(t, 20)
+	for round := range 2 {
+		n := c.Nodes[leaderOf(t, c.Nodes[1], round)]
+		n.Signal(syscall.SIGSTOP)
+		w.more(t, 20)
+		n.Signal(syscall.SIGCONT)
+		w.more(t, 20)
+	}
 	w.stop(t)
 	w.check(t, c)
 }

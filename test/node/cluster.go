@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -16,28 +18,36 @@ import (
 type Cluster struct {
 	T     testing.TB
 	Nodes []*Node
+	// Proxies stand before each node's address for others.
+	Proxies []*Proxy
 }
 
 // NewCluster makes a cluster of so many nodes, none of which is started. o holds for
 // each; Keep, if given, has a directory per node.
 func NewCluster(t testing.TB, count int, o Options) *Cluster {
 	t.Helper()
-	var seeds []string
-	for i, address := range freeAddresses(t, count) {
-		seeds = append(seeds, fmt.Sprintf("%d@%s", i, address))
-	}
 	c := &Cluster{T: t}
+	var seeds []string
+	own := freeAddresses(t, 2*count)
 	for i := range count {
-		own := o
-		own.ID, own.Seeds = i, strings.Join(seeds, ",")
+		c.Proxies = append(c.Proxies, NewProxy(t, own[count+i], own[i]))
+		seeds = append(seeds, fmt.Sprintf("%d@%s", i, own[count+i]))
+	}
+	for i := range count {
+		o := o
+		o.ID, o.Seeds = i, strings.Join(seeds, ",")
+		o.Args = append(slices.Clone(o.Args), "--rpc-addr", own[i])
 		logs := ""
 		if o.Keep != "" {
 			logs = filepath.Join(o.Keep, fmt.Sprint(i))
-			own.Dir = filepath.Join(logs, "data")
+			o.Dir = filepath.Join(logs, "data")
+			if err := os.MkdirAll(logs, 0o755); err != nil {
+				t.Fatal(err)
+			}
 		} else {
-			logs, own.Dir = t.TempDir(), t.TempDir()
+			logs, o.Dir = t.TempDir(), t.TempDir()
 		}
-		n := &Node{T: t, O: own, LogPath: filepath.Join(logs, "broker.log")}
+		n := &Node{T: t, O: o, LogPath: filepath.Join(logs, "broker.log")}
 		t.Cleanup(n.Kill)
 		c.Nodes = append(c.Nodes, n)
 	}

@@ -143,7 +143,12 @@ func (t *Transport) GetConnection(ctx context.Context, target string) (raftio.IC
 	if err != nil {
 		return nil, err
 	}
-	return messageConn{l}, nil
+	c := messageConn{link: l, hold: newHold()}
+	if !t.spawn(func() { c.hold.run(l) }) {
+		l.fail(ErrClosed)
+		return nil, ErrClosed
+	}
+	return c, nil
 }
 
 // GetSnapshotConnection connects to target for one snapshot.
@@ -222,12 +227,21 @@ func (t *Transport) greet(ctx context.Context, l *link, address string, us hello
 }
 
 // messageConn is a raftio.IConnection.
-type messageConn struct{ *link }
+type messageConn struct {
+	*link
+	hold *hold
+}
 
-// SendMessageBatch writes the batch. It is on its way when nil is returned, not there.
+// SendMessageBatch writes the batch, but for what may wait. It is on its way when nil
+// is returned, not there.
 func (c messageConn) SendMessageBatch(b pb.MessageBatch) error {
 	if err := c.failed(); err != nil {
 		return err
+	}
+	b.Requests = c.hold.sift(b)
+	defer c.hold.forget()
+	if len(b.Requests) == 0 {
+		return nil
 	}
 	if err := c.out.messages(&b); err != nil {
 		c.fail(fmt.Errorf("send %d messages to %q: %w", len(b.Requests), c.peer, err))
