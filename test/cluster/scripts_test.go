@@ -74,6 +74,9 @@ func TestFibersFollowLeaders(t *testing.T) {
 	for victim := range c.Nodes {
 		w.more(t, 20)
 		other := c.Nodes[(victim+1)%3]
+		cli(t, other, "wasm", "pause", "mark") // returns when fibers rest on all nodes
+		listed(t, c.Nodes[victim], "paused", "0/6")
+		cli(t, c.Nodes[(victim+2)%3], "wasm", "resume", "mark")
 		c.Nodes[victim].Kill()
 		w.more(t, 20)
 		listed(t, other, "2/3", "6/6")
