@@ -21,6 +21,7 @@ import (
 // options are the command's flags.
 type options struct {
 	millrace  string
+	nodes     string
 	peer      string
 	peerSync  string
 	dir       string
@@ -37,10 +38,11 @@ type options struct {
 func main() {
 	var o options
 	flag.StringVar(&o.millrace, "millrace", "bin/millrace", "broker under test")
+	flag.StringVar(&o.nodes, "nodes", "", "shell command that starts several of the broker under test, as -peer does; empty: one is started")
 	flag.StringVar(&o.peer, "peer", "", "shell command that starts the peer in its default settings; empty: none")
 	flag.StringVar(&o.peerSync, "peer-synced", "", "the same with a sync before every acknowledgement")
 	flag.StringVar(&o.dir, "dir", "", "where data goes (default: a temporary directory)")
-	flag.StringVar(&o.only, "only", "start,serial,ack,e2e,bulk,transform,many", "which measurements, comma separated; drain, through and sync are parts of transform")
+	flag.StringVar(&o.only, "only", "start,serial,ack,e2e,bulk,transform,many", "which measurements, comma separated; gap needs -nodes; drain, through and sync are parts of transform")
 	flag.IntVar(&o.many, "many", 4096, "partitions that many creates on Millrace")
 	flag.IntVar(&o.manyPeer, "many-peer", 0, "partitions that many creates on the synced peer, 1024 for example; 0: leave it out")
 	flag.IntVar(&o.runs, "runs", 3, "how often each is repeated, sides in turn")
@@ -159,7 +161,12 @@ func startSides(ctx context.Context, o options) ([]*side, error) {
 		}
 		return err
 	}
-	err := add(millraceSide, func(d string) (*side, error) { return startMillrace(ctx, o.millrace, d) })
+	err := add(millraceSide, func(d string) (*side, error) {
+		if o.nodes != "" {
+			return startPeer(ctx, millraceSide, o.nodes, d)
+		}
+		return startMillrace(ctx, o.millrace, d)
+	})
 	if err == nil && o.peer != "" {
 		err = add(peerSide, func(d string) (*side, error) { return startPeer(ctx, peerSide, o.peer, d) })
 	}
@@ -169,7 +176,7 @@ func startSides(ctx context.Context, o options) ([]*side, error) {
 	return sides, err
 }
 
-var measurements = []string{"start", "serial", "ack", "e2e", "bulk", "transform", "drain", "through", "sync", "many", "crowd"}
+var measurements = []string{"start", "serial", "ack", "e2e", "bulk", "transform", "drain", "through", "sync", "gap", "many", "crowd"}
 
 // check refuses a measurement that there is not: a table without it would come
 // after minutes.
@@ -207,6 +214,11 @@ func measure(ctx context.Context, o options, s *side, t *table, run int) error {
 	}
 	if o.wants("bulk") {
 		if err := measureBulk(ctx, o, s, t, run); err != nil {
+			return err
+		}
+	}
+	if o.wants("gap") && o.nodes != "" {
+		if err := measureGaps(ctx, s, t, run); err != nil {
 			return err
 		}
 	}

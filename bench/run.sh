@@ -12,6 +12,7 @@
 #                        bulk       produce and consume by volume
 #                        transform  drain, through and sync, which can be named alone
 #                        many       one broker at a time with many partitions
+#                        gap        kill -9 of a leader and a rolling restart; needs NODES=3
 #                        crowd      acknowledgements beside 300 slow connections, little memory; not run if not named
 #   -runs 3            how often each is repeated, sides in turn
 #   -time 10s          length of one latency run
@@ -28,6 +29,7 @@
 #   MILLRACE     the broker's executable (bin/millrace)
 #   KAFKA_LIBS   a directory with Kafka's jars (else fetched by Maven into build/kafka)
 #   PEERS=0      no peer: Millrace alone
+#   NODES=3      three nodes each side, three replicas: -only some of serial, ack, e2e, bulk, gap
 #   RECORD=0     leave docs/BENCHMARKS.md as it is
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -47,8 +49,14 @@ if [[ ${PEERS:-1} != 0 ]]; then
   fi
   peers=(-peer "'$here/kafka.sh'" -peer-synced "'$here/kafka.sh' log.flush.interval.messages=1")
 fi
+nodes=()
+if [[ ${NODES:-1} == 3 ]]; then
+  export MILLRACE=$millrace RECORD=0
+  nodes=(-nodes "'$here/nodes.sh' millrace")
+  ((${#peers[@]})) && peers=(-peer "'$here/nodes.sh' kafka" -peer-synced "'$here/nodes.sh' kafka log.flush.interval.messages=1")
+fi
 cd "$root"
-go run ./bench -millrace "$millrace" "${peers[@]}" "$@" | tee "$table"
+go run ./bench -millrace "$millrace" "${nodes[@]}" "${peers[@]}" "$@" | tee "$table"
 
 if [[ ${RECORD:-1} != 0 ]]; then
   # Between the marks of the page; what is around them is written by hand.

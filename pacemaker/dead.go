@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"strconv"
-	"time"
 
 	"github.com/millrace-io/millrace/broker/fetch"
 	"github.com/millrace-io/millrace/broker/model"
@@ -116,32 +115,25 @@ const windowMin = 256
 // this fiber under plan's activation. It looks from the newest backwards until
 // it meets an older letter of this fiber.
 func (f *fiber) deadLetters(ctx context.Context, plan *Spec, c *child, from, until model.Offset) ([]model.Offset, error) {
-	first, err := f.listOffset(ctx, c.ID, fetch.TimestampEarliest)
+	first, err := f.o.Children.Offset(ctx, c.ID, fetch.TimestampEarliest)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("find the first dead letter: %w", err)
 	}
-	end, err := f.listOffset(ctx, c.ID, fetch.TimestampLatest)
+	// Where somebody's transaction is open the letters go on behind its beginning.
+	end, err := f.o.Children.Offset(ctx, c.ID, fetch.TimestampLatest)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("find the last dead letters: %w", err)
 	}
 	for window := model.Offset(windowMin); ; window *= 8 {
 		start := max(first, end-window)
 		s := letterScan{key: f.key, activation: plan.Activation, from: from, until: until}
-		if err := f.scanLetters(ctx, c, start, end, &s); err != nil {
+		if err := f.scanLetters(ctx, c, start, &s); err != nil {
 			return nil, err
 		}
 		if s.older || start == first {
 			return s.found, nil
 		}
 	}
-}
-
-func (f *fiber) listOffset(ctx context.Context, id model.PartitionID, timestamp int64) (model.Offset, error) {
-	a, err := f.o.Reader.ListOffset(ctx, fetch.ListAsk{Partition: id, Timestamp: timestamp, CurrentEpoch: model.NoEpoch})
-	if err != nil {
-		return 0, fmt.Errorf("find the bounds of the dead letters: %w", err)
-	}
-	return a.Offset, nil
 }
 
 // letterScan collects letters of one fiber.
@@ -153,21 +145,23 @@ type letterScan struct {
 	older       bool // one of this fiber's from before was met
 }
 
-// scanLetters shows s every letter of c in [start, end).
-func (f *fiber) scanLetters(ctx context.Context, c *child, start, end model.Offset, s *letterScan) error {
+// scanLetters shows s every letter of c from start on, whether others' transactions
+// are open or not: a fiber's appends are none.
+func (f *fiber) scanLetters(ctx context.Context, c *child, start model.Offset, s *letterScan) error {
 	var reader record.Reader
 	var rec record.Record
-	for pos := start; pos < end; {
-		a := f.o.Reader.Fetch(ctx, fetch.Ask{
-			Partitions: []fetch.PartitionAsk{{Partition: c.ID, From: pos, BytesMax: readBytesMax, CurrentEpoch: model.NoEpoch}},
-			BytesMin:   1, BytesMax: readBytesMax, WaitMax: time.Second,
-		})[0]
-		if a.Err != nil {
-			return a.Err
+	for pos := start; ; {
+		a, err := f.o.Children.Read(ctx, c.ID, pos, readBytesMax, 0)
+		switch {
+		case err != nil:
+			return err
+		case pos >= a.HighWatermark:
+			return nil
+		case len(a.Records) == 0:
+			return fmt.Errorf("no dead letters at %d, the log goes on to %d", pos, a.HighWatermark)
 		}
 		for rest := a.Records; len(rest) > 0; {
 			var b record.Batch
-			var err error
 			if b, rest, err = record.Next(rest); err != nil {
 				return err
 			}
@@ -182,11 +176,7 @@ func (f *fiber) scanLetters(ctx context.Context, c *child, start, end model.Offs
 			}
 			pos = b.NextOffset()
 		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
 	}
-	return nil
 }
 
 // see judges one letter.

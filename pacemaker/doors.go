@@ -12,17 +12,21 @@ import (
 	"github.com/millrace-io/millrace/plugins/async"
 )
 
-// Reader is what fibers ask of broker/fetch.
+// Reader is what fibers ask of broker/fetch of their parents, which this node leads.
 type Reader interface {
 	Fetch(ctx context.Context, ask fetch.Ask) []fetch.PartitionAnswer
 	ListOffset(ctx context.Context, ask fetch.ListAsk) (fetch.ListAnswer, error)
 }
 
-// Children is what fibers ask of broker/produce: the compare-and-set appends.
+// Children is what fibers ask of the partitions that they write to, whoever leads
+// them: the compare-and-set appends, and what dead letters there are.
 type Children interface {
 	AppendSource(ctx context.Context, id model.PartitionID, src partition.Source, batches [][]byte) (partition.SourceState, error)
 	Activate(ctx context.Context, id model.PartitionID, a partition.Activate) (partition.SourceState, error)
 	Source(ctx context.Context, id model.PartitionID, key model.SourceKey) (partition.SourceState, error)
+	// Read and Offset are script.Log's.
+	Read(ctx context.Context, id model.PartitionID, from model.Offset, bytesMax int, wait time.Duration) (script.ReadAnswer, error)
+	Offset(ctx context.Context, id model.PartitionID, timestamp int64) (model.Offset, error)
 }
 
 // View gives the async scripts as the cluster's metadata has them.

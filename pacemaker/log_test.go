@@ -13,6 +13,7 @@ import (
 	"github.com/millrace-io/millrace/broker/partition"
 	"github.com/millrace-io/millrace/broker/produce"
 	"github.com/millrace-io/millrace/broker/record"
+	"github.com/millrace-io/millrace/broker/script"
 )
 
 // memLog is partitions in memory, as the verbs produce and fetch show them. It
@@ -238,6 +239,17 @@ func (m *memLog) ListOffset(ctx context.Context, ask fetch.ListAsk) (fetch.ListA
 		return fetch.ListAnswer{Offset: p.start}, nil
 	}
 	return fetch.ListAnswer{Offset: p.end}, nil
+}
+
+// Read and Offset are the children's.
+func (m *memLog) Read(_ context.Context, id model.PartitionID, from model.Offset, bytesMax int, _ time.Duration) (script.ReadAnswer, error) {
+	a, _ := m.read(fetch.PartitionAsk{Partition: id, From: from, BytesMax: bytesMax})
+	return script.ReadAnswer{LogStart: a.LogStart, HighWatermark: a.HighWatermark, Records: a.Records}, a.Err
+}
+
+func (m *memLog) Offset(ctx context.Context, id model.PartitionID, timestamp int64) (model.Offset, error) {
+	a, err := m.ListOffset(ctx, fetch.ListAsk{Partition: id, Timestamp: timestamp})
+	return a.Offset, err
 }
 
 // trim drops what lies before to.

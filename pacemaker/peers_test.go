@@ -161,7 +161,7 @@ func (p *peers) calm() {
 
 // member is one node's own verbs.
 type member struct {
-	script.Log // of no use to fibers
+	script.Log // its Append is of no use to fibers
 	p          *peers
 	node       model.NodeID
 }
@@ -198,6 +198,20 @@ func (m *member) Source(ctx context.Context, id model.PartitionID, key model.Sou
 		return partition.SourceState{}, err
 	}
 	return m.p.log.Source(ctx, id, key)
+}
+
+func (m *member) Read(ctx context.Context, id model.PartitionID, from model.Offset, bytesMax int, wait time.Duration) (script.ReadAnswer, error) {
+	if err := m.serves(id); err != nil {
+		return script.ReadAnswer{}, err
+	}
+	return m.p.log.Read(ctx, id, from, bytesMax, wait)
+}
+
+func (m *member) Offset(ctx context.Context, id model.PartitionID, timestamp int64) (model.Offset, error) {
+	if err := m.serves(id); err != nil {
+		return model.NoOffset, err
+	}
+	return m.p.log.Offset(ctx, id, timestamp)
 }
 
 // TestExactlyOnceAcrossNodes plays TestExactlyOnce's histories with children that

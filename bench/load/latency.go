@@ -44,7 +44,8 @@ func CreateTopic(ctx context.Context, brokers, topic string, partitions int32) e
 	return Prime(ctx, brokers, topic, partitions, 3)
 }
 
-// NewTopic makes a topic and waits for the broker's answer.
+// NewTopic makes a topic of as many replicas as the broker likes, and waits for its
+// answer.
 func NewTopic(ctx context.Context, brokers, topic string, partitions int32) error {
 	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers), kgo.RequestTimeoutOverhead(createLimit), kgo.RetryTimeout(createLimit))
 	if err != nil {
@@ -53,7 +54,7 @@ func NewTopic(ctx context.Context, brokers, topic string, partitions int32) erro
 	defer cl.Close()
 	adm := kadm.NewClient(cl)
 	adm.SetTimeoutMillis(int32(createLimit.Milliseconds()))
-	if _, err := adm.CreateTopic(ctx, partitions, 1, nil, topic); err != nil {
+	if _, err := adm.CreateTopic(ctx, partitions, -1, nil, topic); err != nil {
 		return fmt.Errorf("create %s: %w", topic, err)
 	}
 	return nil

@@ -182,6 +182,8 @@ func (a *app) wasmLogs() *cobra.Command {
 	var since string
 	c := &cobra.Command{
 		Use: "logs NAME", Short: "Print what a script printed", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeScripts,
+		Long: `Print what a script printed on all brokers, in order of time; --format wide shows on which. With
+--follow it is what it prints on the broker that answers.`,
 		Example: "  millrace wasm logs scrub -f\n  millrace wasm logs scrub --since -10m --tail 100",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ask.Name = args[0]

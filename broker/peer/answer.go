@@ -2,12 +2,16 @@ package peer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/millrace-io/millrace/broker/model"
 	"github.com/millrace-io/millrace/broker/partition"
 )
+
+// errNoScripts refuses to tell of scripts where none run.
+var errNoScripts = errors.New("no scripts run here")
 
 // Answer does what another node asks, by this node's own verbs alone. body is
 // Answer's for good: an append may outlive ctx. An error says that nothing was
@@ -19,6 +23,9 @@ func (s *Service) Answer(ctx context.Context, from model.NodeID, body []byte) ([
 		s.o.Log.Warn("call of a peer not read", "from", from, "err", err)
 		return nil, fmt.Errorf("call of node %d: %w", from, err)
 	}
+	if s.scripts == nil && (a.verb == verbReport || a.verb == verbLines) {
+		return nil, fmt.Errorf("call of node %d: %w", from, errNoScripts)
+	}
 	if a.TimeoutMs > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, milliseconds(a.TimeoutMs))
@@ -27,7 +34,7 @@ func (s *Service) Answer(ctx context.Context, from model.NodeID, body []byte) ([
 	r, err := s.perform(ctx, a)
 	r.verb, r.Failure = a.verb, failureOf(err)
 	out, err := r.encode(s.o.BodyBytesMax)
-	if err != nil { // only a batch that is read can be that large: nothing was written
+	if err != nil { // only what is read can be that large: nothing was written
 		r = &reply{verb: a.verb, Offset: model.NoOffset, LogStart: r.LogStart, HighWatermark: r.HighWatermark, Failure: failureOf(err)}
 		out, err = r.encode(s.o.BodyBytesMax)
 	}
@@ -61,6 +68,12 @@ func (s *Service) perform(ctx context.Context, a *ask) (*reply, error) {
 		state, err = s.o.Local.Source(ctx, a.Partition, *a.Key)
 	case verbAppendSource:
 		state, err = s.o.Local.AppendSource(ctx, a.Partition, partition.Source(*a.Source), a.batches)
+	case verbReport:
+		report := s.scripts.Report(*a.Report)
+		r.Report = &report
+	case verbLines:
+		lines, failed := s.scripts.Lines(ctx, *a.Lines)
+		r.Lines, err = &lines, failed
 	}
 	r.State = wireState(state)
 	return r, err

@@ -1,9 +1,9 @@
 // Package peer gives the doors of scripts' rooms for any partition: by the verbs
 // of this node where it serves the partition, else by a call to the node that
-// leads it.
+// leads it. It also asks other nodes how scripts stand there.
 //
-// Service is package script's Log and the pacemaker's Children. Its Answer is the
-// other end: it asks this node's own verbs, and never passes a call on, so that
+// Service is package script's Log and Nodes, and the pacemaker's Children. Its Answer
+// is the other end: it asks this node's own verbs, and never passes a call on, so that
 // two nodes that take each other for the leader answer, and do not turn in
 // circles. Nothing is tried twice here: callers have their own ways to wait.
 //
@@ -30,11 +30,12 @@
 // A call is one body, and so is its answer:
 //
 //	u8   version, 1
-//	u8   verb: 1 append, 2 read, 3 offset, 4 activate, 5 source, 6 append source;
-//	     with the highest bit set in the answer
+//	u8   verb: 1 append, 2 read, 3 offset, 4 activate, 5 source, 6 append source,
+//	     7 report, 8 lines; with the highest bit set in the answer. A verb that is
+//	     not known is refused
 //	u32  length of the header, little endian
 //	     the header: JSON, of ask or reply in wire.go; a field that is not known
-//	     there is damage, a new one needs a new version
+//	     there is damage: a new one needs a new version, or comes with a new verb
 //	     record batches, back to back; the header has the length of each
 //
 // A body holds at most Options.BodyBytesMax. Nothing is allocated for a length

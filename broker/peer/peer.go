@@ -20,6 +20,15 @@ type Local interface {
 	AppendSource(ctx context.Context, id model.PartitionID, src partition.Source, batches [][]byte) (partition.SourceState, error)
 }
 
+// Scripts tells what this node's scripts do: package script's Service does.
+type Scripts interface {
+	Report(ask script.ReportAsk) script.Report
+	Lines(ctx context.Context, ask script.LinesAsk) (script.Lines, error)
+}
+
+// ErrUnreached says that another node told nothing: that it lives is not known.
+var ErrUnreached = errors.New("not reached")
+
 // Caller gives body to Answer of another node and returns what that returned. A
 // *Refusal says that nothing was done. After any other error the call may have
 // been executed, or may yet be. The answer belongs to who called.
@@ -65,8 +74,15 @@ type Options struct {
 }
 
 // Service reaches any partition of the cluster. Its methods may be called from any
-// goroutine. It is script.Log and pacemaker.Children.
-type Service struct{ o Options }
+// goroutine. It is script.Log, script.Nodes and pacemaker.Children.
+type Service struct {
+	o       Options
+	scripts Scripts
+}
+
+// UseScripts gives what other nodes ask of this one's scripts, which are made after
+// it; call it before Answer. Without, they are told nothing.
+func (s *Service) UseScripts(x Scripts) { s.scripts = x }
 
 // New gives a Service over o.
 func New(o Options) *Service {
@@ -151,6 +167,24 @@ func (s *Service) AppendSource(ctx context.Context, id model.PartitionID, src pa
 	return partition.SourceState(r.State), err
 }
 
+// Report implements script.Nodes.
+func (s *Service) Report(ctx context.Context, node model.NodeID, of script.ReportAsk) (script.Report, error) {
+	r, err := s.call(ctx, node, &ask{verb: verbReport, Report: &of})
+	if err != nil || r.Report == nil {
+		return script.Report{}, err
+	}
+	return *r.Report, nil
+}
+
+// Lines implements script.Nodes.
+func (s *Service) Lines(ctx context.Context, node model.NodeID, of script.LinesAsk) (script.Lines, error) {
+	r, err := s.call(ctx, node, &ask{verb: verbLines, Lines: &of})
+	if r.Lines == nil {
+		return script.Lines{}, err
+	}
+	return *r.Lines, err
+}
+
 // route says whom to ask. While nobody is known to lead, this node's own verbs say
 // what is wrong: they may also know better.
 func (s *Service) route(id model.PartitionID) (node model.NodeID, remote bool) {
@@ -184,8 +218,18 @@ func (v verb) failing() (refused, lost error) {
 		return fetch.ErrNotLeader, fetch.ErrNotLeader
 	case verbSource:
 		return produce.ErrNotLeader, produce.ErrNotLeader
+	case verbReport, verbLines:
+		return ErrUnreached, ErrUnreached
 	}
 	return produce.ErrNotLeader, produce.ErrTimedOut
+}
+
+// at says what is asked of whom.
+func (a *ask) at(node model.NodeID) string {
+	if a.Report != nil || a.Lines != nil {
+		return fmt.Sprintf("%s at node %d", a.verb, node)
+	}
+	return fmt.Sprintf("%s in %s at node %d", a.verb, a.Partition, node)
 }
 
 // call asks a node and gives its verb's answer; the reply is never nil.
@@ -202,12 +246,12 @@ func (s *Service) call(ctx context.Context, node model.NodeID, a *ask) (*reply, 
 	}
 	body, err := a.encode(s.o.BodyBytesMax)
 	if err != nil {
-		return none, fmt.Errorf("%s in %s at node %d: %w", a.verb, a.Partition, node, err)
+		return none, fmt.Errorf("%s: %w", a.at(node), err)
 	}
 	refused, lost := a.verb.failing()
 	fail := func(kind, err error) (*reply, error) {
 		s.o.Log.Debug("call to a peer failed", "node", node, "verb", a.verb.String(), "partition", a.Partition, "err", err)
-		return none, fmt.Errorf("%w: %s in %s at node %d: %w", kind, a.verb, a.Partition, node, err)
+		return none, fmt.Errorf("%w: %s: %w", kind, a.at(node), err)
 	}
 	answer, err := s.o.Call(ctx, node, body)
 	var refusal *Refusal
@@ -221,5 +265,9 @@ func (s *Service) call(ctx context.Context, node model.NodeID, a *ask) (*reply, 
 	if err != nil {
 		return fail(lost, err)
 	}
-	return r, s.judge(a.Partition, r.Failure.error(node))
+	err = r.Failure.error(node)
+	if a.Partition == (model.PartitionID{}) {
+		return r, err
+	}
+	return r, s.judge(a.Partition, err)
 }

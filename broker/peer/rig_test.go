@@ -19,6 +19,7 @@ import (
 
 var (
 	_ script.Log         = (*Service)(nil)
+	_ script.Nodes       = (*Service)(nil)
 	_ pacemaker.Children = (*Service)(nil)
 )
 
@@ -32,6 +33,8 @@ type verbs struct {
 	offset   model.Offset
 	read     script.ReadAnswer
 	waits    bool // Read waits for its time or for ctx
+	report   script.Report
+	lines    script.Lines
 	children map[model.PartitionID]partition.SourceState
 	applied  []string // batches that a child took
 }
@@ -104,6 +107,16 @@ func (v *verbs) AppendSource(_ context.Context, id model.PartitionID, src partit
 	return s, nil
 }
 
+func (v *verbs) Report(ask script.ReportAsk) script.Report {
+	v.note("report %v", ask.Scripts)
+	return v.report
+}
+
+func (v *verbs) Lines(_ context.Context, ask script.LinesAsk) (script.Lines, error) {
+	v.note("lines %+v", ask)
+	return v.lines, v.err
+}
+
 // net joins nodes; do, if not nil, stands between a call and its answer.
 type net struct {
 	nodes map[model.NodeID]*Service
@@ -158,6 +171,7 @@ func newRig(t *testing.T) *rig {
 			Exists: func(model.PartitionID) bool { return r.exists },
 			Log:    slog.New(slog.DiscardHandler),
 		})
+		r.nodes[node].UseScripts(r.own[node])
 	}
 	r.led, r.far = r.nodes[1], r.nodes[2]
 	return r

@@ -11,6 +11,7 @@ import (
 	"github.com/millrace-io/millrace/broker/model"
 	"github.com/millrace-io/millrace/broker/partition"
 	"github.com/millrace-io/millrace/broker/produce"
+	"github.com/millrace-io/millrace/broker/script"
 )
 
 var (
@@ -51,11 +52,14 @@ const (
 	verbActivate     verb = 4
 	verbSource       verb = 5
 	verbAppendSource verb = 6
+	verbReport       verb = 7
+	verbLines        verb = 8
 
-	verbLast = verbAppendSource
+	verbLast = verbLines
 )
 
-var verbNames = [...]string{"none", "append", "read", "find an offset", "activate", "ask for a source", "append from a source"}
+var verbNames = [...]string{"none", "append", "read", "find an offset", "activate", "ask for a source", "append from a source",
+	"ask how scripts stand", "ask what a script printed"}
 
 // String gives the verb's name.
 func (v verb) String() string {
@@ -69,13 +73,15 @@ func (v verb) String() string {
 type ask struct {
 	Partition model.PartitionID `json:"partition"`
 	// TimeoutMs is what is left of the caller's patience; 0 is no bound.
-	TimeoutMs int64            `json:"timeout_ms,omitempty"`
-	Source    *wireSource      `json:"source,omitempty"`
-	Activate  *wireActivate    `json:"activate,omitempty"`
-	Key       *model.SourceKey `json:"key,omitempty"`
-	Read      *wireRead        `json:"read,omitempty"`
-	Timestamp int64            `json:"timestamp,omitempty"`
-	Lengths   []uint32         `json:"lengths,omitempty"` // of batches
+	TimeoutMs int64             `json:"timeout_ms,omitempty"`
+	Source    *wireSource       `json:"source,omitempty"`
+	Activate  *wireActivate     `json:"activate,omitempty"`
+	Key       *model.SourceKey  `json:"key,omitempty"`
+	Read      *wireRead         `json:"read,omitempty"`
+	Timestamp int64             `json:"timestamp,omitempty"`
+	Lengths   []uint32          `json:"lengths,omitempty"` // of batches
+	Report    *script.ReportAsk `json:"report,omitempty"`
+	Lines     *script.LinesAsk  `json:"lines,omitempty"`
 
 	verb    verb
 	batches [][]byte
@@ -85,11 +91,13 @@ type ask struct {
 type reply struct {
 	Failure *failure `json:"failure,omitempty"`
 	// State comes with a source conflict too.
-	State         wireState    `json:"state"`
-	Offset        model.Offset `json:"offset"` // base of what was appended, or the one found
-	LogStart      model.Offset `json:"log_start"`
-	HighWatermark model.Offset `json:"high_watermark"`
-	Lengths       []uint32     `json:"lengths,omitempty"` // of records: one piece, or none
+	State         wireState      `json:"state"`
+	Offset        model.Offset   `json:"offset"` // base of what was appended, or the one found
+	LogStart      model.Offset   `json:"log_start"`
+	HighWatermark model.Offset   `json:"high_watermark"`
+	Lengths       []uint32       `json:"lengths,omitempty"` // of records: one piece, or none
+	Report        *script.Report `json:"report,omitempty"`
+	Lines         *script.Lines  `json:"lines,omitempty"`
 
 	verb    verb
 	records []byte
@@ -213,6 +221,10 @@ func (a *ask) check() error {
 		whole = a.Key != nil
 	case verbAppendSource:
 		whole, batches = a.Source != nil, len(a.batches)
+	case verbReport:
+		whole = a.Report != nil
+	case verbLines:
+		whole = a.Lines != nil
 	default:
 		return fmt.Errorf("%w: %s", ErrMalformed, a.verb)
 	}
@@ -237,6 +249,8 @@ func decodeReply(b []byte, v verb) (*reply, error) {
 		return nil, err
 	}
 	switch {
+	case r.Failure == nil && (v == verbReport && r.Report == nil || v == verbLines && r.Lines == nil):
+		return nil, fmt.Errorf("%w: nothing in an answer to %q", ErrMalformed, v)
 	case len(pieces) > 1 || len(pieces) == 1 && v != verbRead:
 		return nil, fmt.Errorf("%w: %d pieces of records in an answer to %q", ErrMalformed, len(pieces), v)
 	case len(pieces) == 1:

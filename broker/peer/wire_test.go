@@ -10,6 +10,7 @@ import (
 
 	"github.com/millrace-io/millrace/broker/model"
 	"github.com/millrace-io/millrace/broker/partition"
+	"github.com/millrace-io/millrace/broker/script"
 )
 
 // body puts one together by hand.
@@ -69,6 +70,8 @@ func TestDamagedCalls(t *testing.T) {
 		"no activate":       {body(1, 4, `{}`, ""), ErrMalformed},
 		"no key":            {body(1, 5, `{}`, ""), ErrMalformed},
 		"no source":         {body(1, 6, `{}`, ""), ErrMalformed},
+		"no report asked":   {body(1, 7, `{}`, ""), ErrMalformed},
+		"no lines asked":    {body(1, 8, `{}`, ""), ErrMalformed},
 	} {
 		r := newRig(t)
 		out, err := r.led.Answer(t.Context(), 2, c.body)
@@ -93,6 +96,11 @@ func TestDamagedAnswers(t *testing.T) {
 	if _, err := decodeReply(body(1, 0x85, `{"lengths":[1]}`, "a"), verbSource); !errors.Is(err, ErrMalformed) {
 		t.Errorf("records of a verb without any: %v", err)
 	}
+	for v, kind := range map[verb]byte{verbReport: 0x87, verbLines: 0x88} {
+		if _, err := decodeReply(body(1, kind, `{}`, ""), v); !errors.Is(err, ErrMalformed) {
+			t.Errorf("nothing told to %q: %v", v, err)
+		}
+	}
 	// A newer peer's code is an error that matches nothing.
 	r, err := decodeReply(body(1, 0x85, `{"failure":{"codes":[250,1000],"text":"new"}}`, ""), verbSource)
 	if err != nil {
@@ -115,6 +123,8 @@ func FuzzDecodeAsk(f *testing.F) {
 		{verb: verbActivate, Activate: &act},
 		{verb: verbSource, Key: &someKey},
 		{verb: verbAppendSource, Source: &src, batches: [][]byte{[]byte("one"), []byte("two")}},
+		{verb: verbReport, Report: &script.ReportAsk{Scripts: []model.ScriptID{7}}},
+		{verb: verbLines, Lines: &script.LinesAsk{Script: "scrub", Tail: -1}},
 	} {
 		b, err := a.encode(1 << 20)
 		if err != nil {
@@ -148,6 +158,8 @@ func FuzzDecodeAsk(f *testing.F) {
 func FuzzDecodeReply(f *testing.F) {
 	for _, r := range []*reply{
 		{verb: verbRead, HighWatermark: 4, records: []byte("records")},
+		{verb: verbReport, Report: &script.Report{Version: 3, Scripts: []script.ScriptReport{{Script: 7}}}},
+		{verb: verbLines, Lines: &script.Lines{Left: 1}},
 		{verb: verbAppendSource, State: wireState{Known: true, Verdicts: []model.Offset{1}}, Failure: failureOf(partition.ErrSourceConflict)},
 	} {
 		b, err := r.encode(1 << 20)

@@ -1,6 +1,7 @@
 package script
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,11 +52,13 @@ func (s *Service) deploy(ctx context.Context, ask api.DeployAsk) (api.DeployAnsw
 	if !ask.Wait {
 		return answer, nil
 	}
-	if err := s.awaitRunning(ctx, done); err != nil {
+	all, err := s.awaitRunning(ctx, done)
+	if err != nil {
 		return answer, err
 	}
 	answer.Running = true
-	if starts := s.beganAt(done); len(starts) > 0 {
+	answer.Warnings = append(answer.Warnings, downWarnings(all)...)
+	if starts := s.beganAt(done, all); len(starts) > 0 {
 		answer.Starts = starts
 	}
 	return answer, nil
@@ -131,9 +134,9 @@ func (s *Service) decide(ctx context.Context, ask api.DeployAsk, man *manifest.M
 		next.Outputs = outputsOf(man)
 	}
 	old, redeployed := m.Script(man.Name)
-	expect := model.Activation(0)
+	expect, now := model.Activation(0), model.Digest{}
 	if redeployed {
-		expect = old.Activation
+		expect, now = old.Activation, old.Digest
 	}
 	if err := s.start(ctx, m, &next, old, ask.Start, man); err != nil {
 		return nil, false, err
@@ -142,7 +145,7 @@ func (s *Service) decide(ctx context.Context, ask api.DeployAsk, man *manifest.M
 	if _, err := s.o.Cluster.DeployScript(ctx, cluster.Deploy{Script: next, Expect: expect, ValidateOnly: true}); err != nil {
 		return nil, false, fmt.Errorf("deploy script %q: %w", man.Name, err)
 	}
-	stored, err := s.store.put(ctx, man.Name, next.Manifest, ask.Module)
+	stored, err := s.store.put(ctx, man.Name, next.Manifest, ask.Module, now)
 	if err != nil {
 		return nil, false, fmt.Errorf("store script %q: %w", man.Name, err)
 	}
@@ -206,10 +209,11 @@ func (s *Service) answerOf(sc *controller.Script, redeployed bool) api.DeployAns
 }
 
 // awaitRunning waits until a script runs wherever it has to: a sync one is in
-// the path of its topics, an async one's children have taken its activation.
-func (s *Service) awaitRunning(ctx context.Context, sc *controller.Script) error {
+// the path of its topics on every node that is alive, an async one is loaded there
+// and its children have taken its activation. It gives what the nodes told then.
+func (s *Service) awaitRunning(ctx context.Context, sc *controller.Script) (all []told, err error) {
 	reason := ""
-	err := until(ctx, fmt.Sprintf("script %q runs", sc.Name), func() (bool, error) {
+	err = every(ctx, s.pace(), fmt.Sprintf("script %q runs", sc.Name), func() (bool, error) {
 		now, ok := s.o.Cluster.Metadata().Script(sc.Name)
 		if !ok || now.Activation != sc.Activation {
 			return false, fmt.Errorf("%w: script %q was changed by somebody else meanwhile", api.ErrConflict, sc.Name)
@@ -217,25 +221,23 @@ func (s *Service) awaitRunning(ctx context.Context, sc *controller.Script) error
 		if now.Fault != "" {
 			return false, fmt.Errorf("%w: script %q cannot run: %s", api.ErrInvalid, sc.Name, now.Fault)
 		}
-		loaded, why := s.sidecars.Running(sc.Digest)
-		if !loaded {
-			if s.refused(sc.Digest) {
-				return false, fmt.Errorf("%w: script %q: %s", api.ErrInvalid, sc.Name, why)
-			}
+		all = s.ask(ctx, sc.ID)
+		nodes, why, err := missing(now, all)
+		if err != nil || len(nodes) > 0 {
 			reason = why
-			return false, nil
+			return false, err
 		}
 		if sc.Mode == controller.ModeSync {
-			return s.inPath(now), nil
+			return true, nil
 		}
-		var missing []string
-		missing, reason = s.notTaken(now)
-		return len(missing) == 0, nil
+		var left []string
+		left, reason = s.notTaken(now, all)
+		return len(left) == 0, nil
 	})
 	if err != nil && reason != "" && errors.Is(err, api.ErrTimedOut) {
-		return fmt.Errorf("%w: %s", err, reason)
+		return all, fmt.Errorf("%w: %s", err, reason)
 	}
-	return err
+	return all, err
 }
 
 func (s *Service) refused(d model.Digest) bool {
@@ -247,29 +249,21 @@ func (s *Service) refused(d model.Digest) bool {
 	return errors.Is(err, control.ErrModule)
 }
 
-// inPath tells whether a sync script runs in all its topics.
-func (s *Service) inPath(sc *controller.Script) bool {
-	m := s.o.Cluster.Metadata()
-	for _, in := range sc.Inputs {
-		t, ok := m.Topic(in)
-		if !ok {
+// notTaken lists the parent partitions whose children have not all taken a
+// script's activation, as "topic-partition", with the reason of one of them. That
+// children have taken it stays true, whoever told.
+func (s *Service) notTaken(sc *controller.Script, all []told) (left []string, reason string) {
+	taken := map[model.PartitionID]bool{}
+	for i := range all {
+		r, _ := all[i].of(sc.ID)
+		if r == nil {
 			continue
 		}
-		if _, ready := s.table.For(t.ID); !ready && !sc.Paused {
-			return false
-		}
-	}
-	return true
-}
-
-// notTaken lists the parent partitions whose children have not all taken a
-// script's activation, as "topic-partition", with the reason of one of them.
-func (s *Service) notTaken(sc *controller.Script) (missing []string, reason string) {
-	taken := map[model.PartitionID]bool{}
-	for _, f := range s.fibers.Fibers(sc.ID) {
-		taken[f.Parent] = f.Activation == sc.Activation
-		if f.Activation != sc.Activation && f.Reason != "" {
-			reason = f.Reason
+		for _, f := range r.Fibers {
+			taken[f.Parent] = taken[f.Parent] || f.Activation == sc.Activation
+			if f.Activation != sc.Activation && f.Reason != "" {
+				reason = f.Reason
+			}
 		}
 	}
 	m := s.o.Cluster.Metadata()
@@ -280,34 +274,37 @@ func (s *Service) notTaken(sc *controller.Script) (missing []string, reason stri
 		}
 		for _, p := range t.Partitions {
 			if !taken[t.PartitionID(p.Index)] {
-				missing = append(missing, fmt.Sprintf("%s-%d", in, p.Index))
+				left = append(left, fmt.Sprintf("%s-%d", in, p.Index))
 			}
 		}
 	}
-	return missing, reason
+	return left, reason
 }
 
 // awaitTaken waits until all children have taken a script's activation.
 func (s *Service) awaitTaken(ctx context.Context, sc *controller.Script) error {
-	missing, reason := []string(nil), ""
-	err := until(ctx, "all children have taken the activation", func() (bool, error) {
-		missing, reason = s.notTaken(sc)
-		return len(missing) == 0, nil
+	left, reason := []string(nil), ""
+	err := every(ctx, s.pace(), "all children have taken the activation", func() (bool, error) {
+		left, reason = s.notTaken(sc, s.ask(ctx, sc.ID))
+		return len(left) == 0, nil
 	})
-	if err != nil && len(missing) > 0 {
-		shown := missing[:min(len(missing), 5)]
-		return fmt.Errorf("%w; missing for %s (of %d) %s", err, strings.Join(shown, ", "), len(missing), reason)
+	if err != nil && len(left) > 0 {
+		shown := left[:min(len(left), 5)]
+		return fmt.Errorf("%w; missing for %s (of %d) %s", err, strings.Join(shown, ", "), len(left), reason)
 	}
 	return err
 }
 
 // beganAt tells where each fiber of an activation began.
-func (s *Service) beganAt(sc *controller.Script) []api.StartOffset {
+func (s *Service) beganAt(sc *controller.Script, all []told) []api.StartOffset {
 	var starts []api.StartOffset
-	for _, f := range s.fibers.Fibers(sc.ID) {
+	for _, f := range s.fibersOf(sc.ID, all) {
 		if f.Activation == sc.Activation && f.Began >= 0 {
 			starts = append(starts, api.StartOffset{Topic: f.Topic, Partition: f.Parent.Index, Offset: f.Began})
 		}
 	}
+	slices.SortFunc(starts, func(a, b api.StartOffset) int {
+		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+	})
 	return starts
 }

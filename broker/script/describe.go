@@ -14,30 +14,41 @@ import (
 	"github.com/millrace-io/millrace/sdk/manifest"
 )
 
-// List describes all scripts, sorted by name.
+// List describes all scripts, sorted by name, as all nodes tell of them.
 func (s *Service) List(ctx context.Context) ([]api.ScriptStatus, error) {
+	if len(s.o.Cluster.Metadata().Scripts()) == 0 {
+		return []api.ScriptStatus{}, nil
+	}
+	return s.list(s.ask(ctx)), nil
+}
+
+// ListHere is List without asking other nodes: of what runs there nothing is known.
+func (s *Service) ListHere() []api.ScriptStatus { return s.list(s.here()) }
+
+func (s *Service) list(told []told) []api.ScriptStatus {
 	m := s.o.Cluster.Metadata()
 	all := make([]api.ScriptStatus, 0, len(m.Scripts()))
 	for _, sc := range m.Scripts() {
-		all = append(all, s.describe(m, sc))
+		all = append(all, s.describe(m, sc, told))
 	}
-	return all, nil
+	return all
 }
 
-// Describe describes one script.
+// Describe describes one script, as all nodes tell of it.
 func (s *Service) Describe(ctx context.Context, name string) (api.ScriptStatus, error) {
 	sc, err := s.find(name)
 	if err != nil {
 		return api.ScriptStatus{}, err
 	}
-	return s.describe(s.o.Cluster.Metadata(), sc), nil
+	told := s.ask(ctx, sc.ID)
+	return s.describe(s.o.Cluster.Metadata(), sc, told), nil
 }
 
-func (s *Service) describe(m *cluster.Metadata, sc *controller.Script) api.ScriptStatus {
+func (s *Service) describe(m *cluster.Metadata, sc *controller.Script, told []told) api.ScriptStatus {
 	st := api.ScriptStatus{
 		Name: sc.Name, ID: sc.ID, Activation: sc.Activation, Digest: sc.Digest, Mode: string(sc.Mode), Inputs: sc.Inputs,
 		Paused: sc.Paused, Created: time.UnixMilli(sc.Created).UTC(), Updated: time.UnixMilli(sc.Updated).UTC(),
-		Nodes: []api.ScriptNode{s.nodeOf(sc)}, Partitions: []api.ScriptPartition{},
+		Partitions: []api.ScriptPartition{},
 	}
 	for _, o := range sc.Outputs {
 		st.Outputs = append(st.Outputs, o.Topic)
@@ -45,17 +56,19 @@ func (s *Service) describe(m *cluster.Metadata, sc *controller.Script) api.Scrip
 	if man, err := manifest.Decode(sc.Manifest); err == nil {
 		st.Description, st.Env, st.OnError = man.Description, man.Env, policyOf(man)
 	}
-	if sc.Mode == controller.ModeSync {
-		c := s.table.countsOf(sc.Digest)
-		st.ScriptCounts, st.LastError = c.counts(), c.last.Load()
-	} else {
-		st.Partitions = s.partitionsOf(m, sc)
+	for i := range told {
+		st.Nodes = append(st.Nodes, nodeOf(sc, &told[i]))
+		if r, ok := told[i].of(sc.ID); ok && sc.Mode == controller.ModeSync {
+			add(&st.ScriptCounts, r.Counts)
+			if e := r.LastError; e != nil && (st.LastError == nil || e.Time.After(st.LastError.Time)) {
+				st.LastError = e
+			}
+		}
+	}
+	if sc.Mode == controller.ModeAsync {
+		st.Partitions = s.partitionsOf(m, sc, told)
 		for _, p := range st.Partitions {
-			st.RecordsIn += p.RecordsIn
-			st.RecordsOut += p.RecordsOut
-			st.RecordsFailed += p.RecordsFailed
-			st.RecordsDropped += p.RecordsDropped
-			st.CPUSeconds += p.CPUSeconds
+			add(&st.ScriptCounts, p.ScriptCounts)
 		}
 	}
 	st.State, st.Reason = s.stateOf(m, sc, &st)
@@ -69,19 +82,24 @@ func policyOf(man *manifest.Manifest) string {
 	return fmt.Sprintf("retry %d, then %s", man.OnError.Retry, man.OnError.Then)
 }
 
-// nodeOf says what this node has loaded of a script.
-func (s *Service) nodeOf(sc *controller.Script) api.ScriptNode {
-	n := api.ScriptNode{Node: s.o.Node, State: api.StateStarting}
-	ok, why := s.sidecars.Running(sc.Digest)
-	switch {
-	case ok:
-		n.Digest, n.State = sc.Digest, api.StateRunning
-	case s.refused(sc.Digest):
-		n.State, n.Reason = api.StateStopped, why
-	default:
-		n.Reason = why
+func add(sum *api.ScriptCounts, c api.ScriptCounts) {
+	sum.RecordsIn += c.RecordsIn
+	sum.RecordsOut += c.RecordsOut
+	sum.RecordsFailed += c.RecordsFailed
+	sum.RecordsDropped += c.RecordsDropped
+	sum.CPUSeconds += c.CPUSeconds
+}
+
+// nodeOf says what a node has loaded of a script.
+func nodeOf(sc *controller.Script, t *told) api.ScriptNode {
+	if why := t.silent(); why != "" {
+		return api.ScriptNode{Node: t.node, State: api.StateUnknown, Reason: why}
 	}
-	return n
+	r, ok := t.of(sc.ID)
+	if !ok {
+		return api.ScriptNode{Node: t.node, State: api.StateStarting, Reason: "the node has not heard of it yet"}
+	}
+	return api.ScriptNode{Node: t.node, Digest: r.Digest, State: r.State, Reason: r.Reason}
 }
 
 // stateOf sums up: the worst that holds anywhere.
@@ -91,14 +109,14 @@ func (s *Service) stateOf(m *cluster.Metadata, sc *controller.Script, st *api.Sc
 			state, reason = api.StateMissing, fmt.Sprintf("input %q does not exist", in)
 		}
 	}
-	node := st.Nodes[0]
+	stopped, starting := nodeIn(st, api.StateStopped), nodeIn(st, api.StateStarting)
 	switch {
 	case sc.Removing:
 		return api.StateRemoving, ""
 	case sc.Fault != "":
 		return api.StateStopped, sc.Fault
-	case node.State == api.StateStopped:
-		return api.StateStopped, node.Reason
+	case stopped != "":
+		return api.StateStopped, stopped
 	}
 	counts := map[string]int{}
 	for _, p := range st.Partitions {
@@ -114,20 +132,27 @@ func (s *Service) stateOf(m *cluster.Metadata, sc *controller.Script, st *api.Sc
 		return api.StatePaused, ""
 	case state != "":
 		return state, reason
-	case node.State != api.StateRunning:
-		return api.StateStarting, node.Reason
+	case starting != "":
+		return api.StateStarting, starting
 	case counts[api.StateStarting] > 0:
 		return api.StateStarting, ""
 	}
 	return api.StateRunning, ""
 }
 
-// partitionsOf gives a row for each partition of each input.
-func (s *Service) partitionsOf(m *cluster.Metadata, sc *controller.Script) []api.ScriptPartition {
-	running := map[model.PartitionID]FiberState{}
-	for _, f := range s.fibers.Fibers(sc.ID) {
-		running[f.Parent] = f
+// nodeIn gives the reason of a node that is in state; empty when none is. Of nodes
+// that are silent nothing is known: the rows of what they lead tell.
+func nodeIn(st *api.ScriptStatus, state string) string {
+	i := slices.IndexFunc(st.Nodes, func(n api.ScriptNode) bool { return n.State == state })
+	if i < 0 {
+		return ""
 	}
+	return on(st.Nodes[i].Node, len(st.Nodes), st.Nodes[i].Reason)
+}
+
+// partitionsOf gives a row for each partition of each input.
+func (s *Service) partitionsOf(m *cluster.Metadata, sc *controller.Script, told []told) []api.ScriptPartition {
+	running := s.fibersOf(sc.ID, told)
 	rows := []api.ScriptPartition{}
 	for _, in := range sc.Inputs {
 		t, ok := m.Topic(in)
@@ -139,7 +164,7 @@ func (s *Service) partitionsOf(m *cluster.Metadata, sc *controller.Script) []api
 				Topic: in, Partition: p.Index, Node: model.NoNode, SourceOffset: model.NoOffset, EndOffset: model.NoOffset, State: api.StateStarting,
 			}
 			if f, ok := running[t.PartitionID(p.Index)]; ok {
-				row.Node, row.SourceOffset, row.EndOffset, row.LagRecords, row.LagMs = s.o.Node, f.Offset, f.End, f.LagRecords, f.LagMs
+				row.Node, row.SourceOffset, row.EndOffset, row.LagRecords, row.LagMs = f.node, f.Offset, f.End, f.LagRecords, f.LagMs
 				row.GapRecords, row.State, row.LastError, row.ScriptCounts = f.Gap, f.State, f.LastError, f.ScriptCounts
 			}
 			rows = append(rows, row)

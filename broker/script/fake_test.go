@@ -259,6 +259,7 @@ type room struct {
 	log    *memLog
 	side   *sidecar
 	fibers *fibers
+	nodes  Nodes // nil: it is alone
 	ended  chan struct{}
 	cancel context.CancelFunc
 }
@@ -281,7 +282,7 @@ func newRoom(t *testing.T) *room {
 // boot starts a Service over what there is, as a restart of the broker does.
 func (r *room) boot() {
 	r.Service = New(Options{
-		Cluster: r.c, Log: r.log, Connect: r.side.connect, Session: control.Session{Boot: "b"}, Logger: slog.New(slog.DiscardHandler),
+		Cluster: r.c, Log: r.log, Nodes: r.nodes, Connect: r.side.connect, Session: control.Session{Boot: "b"}, Logger: slog.New(slog.DiscardHandler),
 	})
 	r.UseFibers(r.fibers)
 	ctx, cancel := context.WithCancel(context.Background())

@@ -2,6 +2,7 @@ package script
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -16,6 +17,11 @@ import (
 // that there is something.
 const janitorEvery = 5 * time.Second
 
+// strayKeep is how long what nobody runs is kept after it was written: a node that
+// deploys a script stores it first, and the controller, which tidies, hears of the
+// deployment later. No deployment takes that long.
+const strayKeep = 2*deployTimeout + time.Minute
+
 // tidySoon has the janitor look.
 func (s *Service) tidySoon() {
 	select {
@@ -25,19 +31,37 @@ func (s *Service) tidySoon() {
 }
 
 // janitor finishes removals and forgets what no child needs any more, where the
-// controller is led, until ctx ends.
+// controller is led, until ctx ends. Two nodes may take themselves for it: whatever
+// it does may be done twice, and long after it was decided.
 func (s *Service) janitor(ctx context.Context) {
 	ticker := time.NewTicker(janitorEvery)
 	defer ticker.Stop()
+	changed, cancel := s.o.Cluster.Watch()
+	defer cancel()
 	for {
 		if m := s.o.Cluster.Metadata(); m.Controller == s.o.Node && s.ended() {
-			s.tidy(ctx, m)
+			s.tidy(ctx, m, time.Now().Add(-strayKeep))
 		}
+		if !s.awaitWork(ctx, ticker.C, changed) {
+			return
+		}
+	}
+}
+
+// awaitWork returns when there is something to tidy, or may be; false: ctx has ended.
+func (s *Service) awaitWork(ctx context.Context, tick <-chan time.Time, changed <-chan struct{}) bool {
+	for {
 		select {
 		case <-ctx.Done():
-			return
-		case <-ticker.C:
+			return false
+		case <-tick:
+			return true
 		case <-s.kick:
+			return true
+		case <-changed: // a removal that was asked for at another node is waited for there
+			if slices.ContainsFunc(s.o.Cluster.Metadata().Scripts(), func(sc *controller.Script) bool { return sc.Removing }) {
+				return true
+			}
 		}
 	}
 }
@@ -51,19 +75,20 @@ func (s *Service) ended() bool {
 	}
 }
 
-func (s *Service) tidy(ctx context.Context, m *cluster.Metadata) {
+// tidy keeps strays that were stored after a moment.
+func (s *Service) tidy(ctx context.Context, m *cluster.Metadata, before time.Time) {
 	for _, sc := range m.Scripts() {
 		var err error
 		if sc.Removing {
 			err = s.finishRemoval(ctx, m, sc)
 		} else {
-			err = s.forgetOld(ctx, sc)
+			err = s.forgetOld(ctx, sc, before)
 		}
 		if err != nil && ctx.Err() == nil {
 			s.log.Warn("script not tidied up; it will be tried again", "script", sc.Name, "removing", sc.Removing, "err", err)
 		}
 	}
-	s.forgetGone(ctx)
+	s.forgetGone(ctx, before)
 }
 
 // finishRemoval has every child take the removal, then forgets the script.
@@ -75,11 +100,19 @@ func (s *Service) finishRemoval(ctx context.Context, m *cluster.Metadata, sc *co
 			return err
 		}
 	}
-	if err := s.o.Cluster.DropScript(ctx, sc.Name, sc.Activation); err != nil {
+	// Before the script is dropped: from then on the name may be stored anew, and what
+	// is stored last counts.
+	if err := s.store.forget(ctx, s.store.keysOf(sc.Name)); err != nil {
+		return err
+	}
+	switch err := s.o.Cluster.DropScript(ctx, sc.Name, sc.Activation); {
+	case errors.Is(err, cluster.ErrUnknownScript): // another node was first
+		return nil
+	case err != nil:
 		return fmt.Errorf("drop script: %w", err)
 	}
 	s.log.Info("script removed", "script", sc.Name, "activation", sc.Activation)
-	return s.store.forget(ctx, sc.Name, true, model.Digest{}, 0)
+	return nil
 }
 
 // removeFromChildren writes the removal into every partition that the script,
@@ -120,7 +153,7 @@ func (s *Service) removeFromChildren(ctx context.Context, m *cluster.Metadata, s
 
 // forgetOld forgets older plans and modules of a script whose children have all
 // taken the newest, and repairs the record of its name.
-func (s *Service) forgetOld(ctx context.Context, sc *controller.Script) error {
+func (s *Service) forgetOld(ctx context.Context, sc *controller.Script, before time.Time) error {
 	s.deploys.Lock()
 	defer s.deploys.Unlock()
 	if now, ok := s.o.Cluster.Metadata().Script(sc.Name); !ok || now.Activation != sc.Activation {
@@ -131,12 +164,16 @@ func (s *Service) forgetOld(ctx context.Context, sc *controller.Script) error {
 			return fmt.Errorf("write what the name runs: %w", err)
 		}
 	}
+	old := s.store.oldKeysOf(sc, before)
+	if len(old) == 0 {
+		return nil
+	}
 	if sc.Mode == controller.ModeAsync {
-		if missing, _ := s.notTaken(sc); len(missing) > 0 || s.elsewhere(sc) {
+		if left, _ := s.notTaken(sc, s.ask(ctx, sc.ID)); len(left) > 0 || s.elsewhere(sc) {
 			return nil
 		}
 	}
-	return s.store.forget(ctx, sc.Name, false, sc.Digest, sc.Activation)
+	return s.store.forget(ctx, old)
 }
 
 // elsewhere tells whether an input has no fiber anywhere yet: then children may
@@ -157,15 +194,15 @@ func (s *Service) pointer(name string) model.Digest {
 
 // forgetGone forgets what is stored of names that are not deployed: removed just
 // before a crash, or stored for a deployment that was refused.
-func (s *Service) forgetGone(ctx context.Context) {
+func (s *Service) forgetGone(ctx context.Context, before time.Time) {
 	s.deploys.Lock()
 	defer s.deploys.Unlock()
 	m := s.o.Cluster.Metadata()
 	for _, name := range s.store.allNames() {
-		if _, ok := m.Script(name); ok {
+		if _, ok := m.Script(name); ok || !s.store.newest(name).Before(before) {
 			continue
 		}
-		if err := s.store.forget(ctx, name, true, model.Digest{}, 0); err != nil && ctx.Err() == nil {
+		if err := s.store.forget(ctx, s.store.keysOf(name)); err != nil && ctx.Err() == nil {
 			s.log.Warn("records of a script that is gone not removed", "script", name, "err", err)
 		}
 	}

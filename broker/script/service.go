@@ -19,6 +19,7 @@ type Options struct {
 	Node    model.NodeID
 	Cluster *cluster.Cluster
 	Log     Log
+	Nodes   Nodes // nil: there is no other node
 	// Connect launches or attaches a sidecar, each time it is called; nil runs
 	// without transforms.
 	Connect func(context.Context) (Sidecar, error)
@@ -165,12 +166,17 @@ const waitTick = 10 * time.Millisecond
 
 // until waits for done to say so.
 func until(ctx context.Context, what string, done func() (bool, error)) error {
+	return every(ctx, waitTick, what, done)
+}
+
+// every is until with a pace.
+func every(ctx context.Context, pace time.Duration, what string, done func() (bool, error)) error {
 	for {
 		ok, err := done()
 		if ok || err != nil {
 			return err
 		}
-		if wait(ctx, waitTick) != nil {
+		if wait(ctx, pace) != nil {
 			return fmt.Errorf("%w: waiting until %s: %w", api.ErrTimedOut, what, ctx.Err())
 		}
 	}

@@ -142,23 +142,23 @@ func (s *Spec) FiberSpec(parent model.PartitionID, input int) async.FiberSpec {
 	return f
 }
 
-// FiberState is how a fiber stands. It is a copy.
+// FiberState is how a fiber stands. It is a copy, and as JSON goes between nodes.
 type FiberState struct {
-	Script     model.ScriptID
-	Name       string
-	Activation model.Activation // that all its children have taken; 0 before any
-	Began      model.Offset     // where they began it; NoOffset when that was before this fiber
-	Digest     model.Digest
-	Parent     model.PartitionID
-	Topic      string // the parent's
-	State      string // one of api's states
-	Reason     string // why it is in that state, when there is more to say
-	Offset     model.Offset
-	End        model.Offset // of what can be taken, as last seen
-	LagRecords int64
-	LagMs      int64 // age of the first record not taken; 0 when there is none
-	Gap        int64 // offsets that the parent had trimmed before they were taken
-	LastError  *api.ScriptError
-	Updated    time.Time
+	Script     model.ScriptID    `json:"script"`
+	Name       string            `json:"name"`
+	Activation model.Activation  `json:"activation"` // that all its children have taken; 0 before any
+	Began      model.Offset      `json:"began"`      // where they began it; NoOffset when that was before this fiber
+	Digest     model.Digest      `json:"digest"`
+	Parent     model.PartitionID `json:"parent"`
+	Topic      string            `json:"topic"`            // the parent's
+	State      string            `json:"state"`            // one of api's states
+	Reason     string            `json:"reason,omitempty"` // why it is in that state, when there is more to say
+	Offset     model.Offset      `json:"offset"`
+	End        model.Offset      `json:"end"` // of what can be taken, as last seen
+	LagRecords int64             `json:"lag_records"`
+	LagMs      int64             `json:"lag_ms"` // age of the first record not taken; 0 when there is none
+	Gap        int64             `json:"gap"`    // offsets that the parent had trimmed before they were taken
+	LastError  *api.ScriptError  `json:"last_error,omitempty"`
+	Updated    time.Time         `json:"updated"`
 	api.ScriptCounts
 }

@@ -33,16 +33,41 @@ func (s *Service) Pause(ctx context.Context, name string) error {
 	return s.awaitRest(ctx, d.Script)
 }
 
-// awaitRest waits until no fiber of a paused script moves.
+// awaitRest waits until no fiber of a paused script moves on any node that is alive,
+// and a sync one has left the path there.
 func (s *Service) awaitRest(ctx context.Context, sc *controller.Script) error {
+	since, what, reason := s.o.Cluster.Metadata().Version, "its fibers rest", ""
 	if sc.Mode == controller.ModeSync {
-		return until(ctx, "the script has left the path", func() (bool, error) {
-			return s.table.now.Load().version >= s.o.Cluster.Metadata().Version, nil
-		})
+		what = "the script has left the path"
 	}
-	return until(ctx, "its fibers rest", func() (bool, error) {
-		return !slices.ContainsFunc(s.fibers.Fibers(sc.ID), func(f FiberState) bool { return f.State == api.StateRunning }), nil
+	err := every(ctx, s.pace(), what, func() (bool, error) {
+		if sc.Mode == controller.ModeSync && s.table.now.Load().version < since {
+			return false, nil
+		}
+		all := s.ask(ctx, sc.ID)
+		i := slices.IndexFunc(all, func(t told) bool { return !t.down && !t.rests(sc.ID, since) })
+		if i >= 0 {
+			reason = fmt.Sprintf("; still to come: node %d %s", all[i].node, all[i].silent())
+		}
+		return i < 0, nil
 	})
+	if err != nil {
+		return fmt.Errorf("%w%s", err, reason)
+	}
+	return nil
+}
+
+// rests tells that a node knows that a script is paused since a version of the
+// metadata, and runs none of its fibers.
+func (t *told) rests(id model.ScriptID, since uint64) bool {
+	r, known := t.of(id)
+	switch {
+	case t.err != nil || t.Version < since:
+		return false
+	case !known:
+		return true // it was removed
+	}
+	return !slices.ContainsFunc(r.Fibers, func(f FiberState) bool { return f.State == api.StateRunning })
 }
 
 // Resume makes a paused script go on, and one that stopped try again.
@@ -127,9 +152,11 @@ func (s *Service) seekStarts(ctx context.Context, sc *controller.Script, ask api
 		return all, all, err
 	}
 	stands := map[model.PartitionID]model.Offset{}
-	for _, f := range s.fibers.Fibers(sc.ID) {
-		if f.Activation == sc.Activation {
-			stands[f.Parent] = f.Offset
+	for parent, f := range s.fibersOf(sc.ID, s.ask(ctx, sc.ID)) {
+		// Only the leader's fiber has seen the last that the children took.
+		leader, _ := s.o.Cluster.Leader(parent)
+		if f.Activation == sc.Activation && (leader == f.node || len(s.others()) == 0) {
+			stands[parent] = f.Offset
 		}
 	}
 	for _, in := range sc.Inputs {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/millrace-io/millrace/broker/cluster"
+	"github.com/millrace-io/millrace/broker/controller"
 	"github.com/millrace-io/millrace/broker/model"
 	"github.com/millrace-io/millrace/broker/record"
 )
@@ -20,6 +21,10 @@ const (
 	tailBytesMax = 1 << 20
 	// tailWait is how long a read of __scripts waits for more.
 	tailWait = 30 * time.Second
+	// tailPauseMin and tailPauseMax bound the pause after a read that failed: an
+	// election takes about as long as the longest.
+	tailPauseMin = 5 * time.Millisecond
+	tailPauseMax = time.Second
 	// inflatedMax bounds a batch of __scripts once inflated.
 	inflatedMax = 64 << 20
 )
@@ -57,6 +62,9 @@ type planID struct {
 type stored struct {
 	deployed *deployed // nil before its record was met
 	chunks   []model.Offset
+	read     time.Time // when the newest of its records was read here
+	// ran: it was loaded here, as what is deployed, since then.
+	ran bool
 }
 
 func newStore(log Log, c *cluster.Cluster, l *slog.Logger) *Store {
@@ -87,7 +95,8 @@ func (s *Store) watch() <-chan struct{} {
 func (s *Store) tail(ctx context.Context) {
 	changed, cancel := s.topic.Cluster.Watch()
 	defer cancel()
-	for pause := 5 * time.Millisecond; ctx.Err() == nil; {
+	pause, told := tailPauseMin, false
+	for ctx.Err() == nil {
 		id, ok := s.topic.id()
 		if !ok {
 			if s.topic.Cluster.Metadata().Version > 0 {
@@ -100,13 +109,17 @@ func (s *Store) tail(ctx context.Context) {
 			continue
 		}
 		if err := s.readMore(ctx, id); err != nil {
-			if wait(ctx, pause) == nil && pause >= time.Second {
+			if wait(ctx, pause) == nil && pause >= tailPauseMax && !told {
+				told = true
 				s.log.Warn("scripts not read", "topic", s.topic.Name, "err", err)
 			}
-			pause = min(2*pause, time.Second)
+			pause = min(2*pause, tailPauseMax)
 			continue
 		}
-		pause = 5 * time.Millisecond
+		if told {
+			s.log.Info("scripts read again", "topic", s.topic.Name)
+		}
+		pause, told = tailPauseMin, false
 	}
 }
 
@@ -208,6 +221,7 @@ func (s *Store) note(rec *record.Record) {
 		err = s.noteModule(moduleID{k.name, k.digest}, rec.Value)
 	case keyChunk:
 		m := s.module(moduleID{k.name, k.digest})
+		m.read, m.ran = time.Now(), false
 		for len(m.chunks) <= k.chunk {
 			m.chunks = append(m.chunks, model.NoOffset)
 		}
@@ -250,8 +264,18 @@ func (s *Store) noteModule(id moduleID, value []byte) error {
 	if d.Name != id.name || d.Digest != id.digest {
 		return fmt.Errorf("%w: key of %q, value of %q", ErrDamaged, id.name, d.Name)
 	}
-	s.module(id).deployed = &d
+	m := s.module(id)
+	m.deployed, m.read, m.ran = &d, time.Now(), false
 	return nil
+}
+
+// ran notes that a module was loaded because it is deployed.
+func (s *Store) ran(id moduleID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if m, ok := s.modules[id]; ok {
+		m.ran = true
+	}
 }
 
 // errNotStored says that a module is not in the topic, or not yet.
@@ -329,14 +353,15 @@ func (s *Store) readRecord(ctx context.Context, at model.Offset, key []byte) ([]
 	return nil, fmt.Errorf("%w: no record %q at offset %d", ErrDamaged, key, at)
 }
 
-// put stores a module, unless it is there, and waits until it was read back.
-func (s *Store) put(ctx context.Context, name string, manifest, module []byte) (deployed, error) {
+// put stores a module and waits until it was read back. One that is deployed now, and
+// there, is not written again; any other that is there may be about to be forgotten.
+func (s *Store) put(ctx context.Context, name string, manifest, module []byte, now model.Digest) (deployed, error) {
 	d := deployed{
 		Version: formatVersion, Name: name, Digest: DigestOf(manifest, module), Bytes: len(module),
 		Chunks: chunksOf(len(module)), Manifest: string(manifest), Written: time.Now().UTC(),
 	}
 	id := moduleID{name, d.Digest}
-	if known, _, err := s.find(id); err == nil {
+	if known, _, err := s.find(id); err == nil && d.Digest == now {
 		return known, nil
 	}
 	value, err := json.Marshal(d)
@@ -439,33 +464,72 @@ func (s *Store) plansOf(name string) []*Spec {
 	return all
 }
 
-// forget writes tombstones for a name: all of it, or what is of digests and
-// activations other than the given.
-func (s *Store) forget(ctx context.Context, name string, all bool, digest model.Digest, activation model.Activation) error {
+// keysOf lists all that is stored of a name.
+func (s *Store) keysOf(name string) []KV {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	var keys []KV
 	for id, m := range s.modules {
-		if id.name != name || !all && id.digest == digest {
-			continue
-		}
-		for n, at := range m.chunks {
-			if at != model.NoOffset {
-				keys = append(keys, KV{Key: chunkKey(name, id.digest, n)})
-			}
-		}
-		if m.deployed != nil || len(keys) > 0 {
-			keys = append(keys, KV{Key: moduleKey(name, id.digest)})
+		if id.name == name {
+			keys = append(keys, m.keys(id)...)
 		}
 	}
 	for id := range s.plans {
-		if id.name == name && (all || id.activation < activation) {
+		if id.name == name {
 			keys = append(keys, KV{Key: planKey(name, id.activation)})
 		}
 	}
-	if _, there := s.names[name]; there && all {
+	if _, there := s.names[name]; there {
 		keys = append(keys, KV{Key: nameKey(name)})
 	}
-	s.mu.Unlock()
+	return keys
+}
+
+// oldKeysOf lists what is stored of a script's older activations: but for modules that
+// never ran, unless they were stored before a moment, since they may be about to.
+func (s *Store) oldKeysOf(sc *controller.Script, before time.Time) []KV {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var keys []KV
+	for id, m := range s.modules {
+		if id.name == sc.Name && id.digest != sc.Digest && (m.ran || m.read.Before(before)) {
+			keys = append(keys, m.keys(id)...)
+		}
+	}
+	for id := range s.plans {
+		if id.name == sc.Name && id.activation < sc.Activation {
+			keys = append(keys, KV{Key: planKey(sc.Name, id.activation)})
+		}
+	}
+	return keys
+}
+
+func (m *stored) keys(id moduleID) (keys []KV) {
+	for n, at := range m.chunks {
+		if at != model.NoOffset {
+			keys = append(keys, KV{Key: chunkKey(id.name, id.digest, n)})
+		}
+	}
+	if m.deployed != nil || len(keys) > 0 {
+		keys = append(keys, KV{Key: moduleKey(id.name, id.digest)})
+	}
+	return keys
+}
+
+// newest is when a module of a name was last read here; zero for none.
+func (s *Store) newest(name string) (at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, m := range s.modules {
+		if id.name == name && m.read.After(at) {
+			at = m.read
+		}
+	}
+	return at
+}
+
+// forget writes tombstones.
+func (s *Store) forget(ctx context.Context, keys []KV) error {
 	if len(keys) == 0 {
 		return nil
 	}

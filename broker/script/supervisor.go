@@ -232,7 +232,11 @@ func (v *Supervisor) reload(ctx context.Context, l *link) (again bool) {
 			continue
 		}
 		deployedNow[s.Name] = true
-		err := v.load(ctx, l, moduleID{s.Name, s.Digest})
+		id := moduleID{s.Name, s.Digest}
+		err := v.load(ctx, l, id)
+		if err == nil {
+			v.store.ran(id)
+		}
 		again = again || err != nil && !errors.Is(err, control.ErrModule) && !errors.Is(err, errNotStored)
 	}
 	v.mu.Lock()

@@ -24,13 +24,13 @@ func (p *piece) release() {
 	*p = piece{}
 }
 
-// inMemory is the position from which on the view holds the segment in memory; what
-// lies before it is in the file.
+// inMemory is the position from which on the segment is read from memory; what lies
+// before it is in the file.
 func (v *View) inMemory() int64 {
 	if len(v.chunks) == 0 {
 		return v.Meta.Length
 	}
-	return v.chunks[0].at
+	return max(v.chunks[0].at, v.memoryFrom)
 }
 
 // piece gives what lies at pos: need bytes at least, which end within the segment.

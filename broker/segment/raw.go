@@ -141,14 +141,20 @@ func (v *View) Scrub(each func(bytes int) error) error {
 	if v.written <= HeaderSize {
 		return nil
 	}
-	if _, err := v.file.open(&v.Meta); err != nil {
+	f, err := v.file.open(&v.Meta)
+	if err != nil {
 		return err
 	}
+	v.file.checked.Store(false) // it was right once
+	if err := v.file.check(f, &v.Meta); err != nil {
+		return err
+	}
+	v.memoryFrom = v.written // the file is what is looked at
 	step := func() error { return nil }
 	if each != nil {
 		step = func() error { return each(verifyStep) }
 	}
-	_, err := v.walkAll(step)
+	_, err = v.walkAll(step)
 	return err
 }
 

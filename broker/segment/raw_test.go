@@ -126,3 +126,48 @@ func TestPutIsStrict(t *testing.T) {
 	check(t, in.Put(make([]byte, m.Length)))
 	check(t, in.Close())
 }
+
+// TestScrub looks at the file of a segment that grows, all of which is in memory, and
+// finds every byte that is not what was written, and none that was not written yet.
+func TestScrub(t *testing.T) {
+	fs := disk.NewMemory()
+	s := New(Place{FS: fs, Dir: "/", IntervalBytes: 300}, 100, 0)
+	defer s.Close()
+	at := model.Offset(100)
+	grow := func() {
+		for n := range 30 {
+			b := batchAt(t, at, 1+n%3, int64(at)*10)
+			h := b.WithOffset(at, 3)
+			s.Append(&h, b[record.HeaderSize:])
+			at = b.NextOffset()
+		}
+	}
+	scrub := func() error {
+		v := s.Pin()
+		defer v.Release()
+		return v.Scrub(nil)
+	}
+	grow()
+	check(t, scrub()) // there is no file
+	flush(t, s)
+	written := s.Meta().Length
+	grow()
+	check(t, scrub())
+	m := s.Meta()
+	f, err := fs.OpenAppend("/" + m.Name())
+	check(t, err)
+	defer f.Close()
+	for pos := int64(0); pos < written; pos += 7 {
+		var b [1]byte
+		_, err := f.ReadAt(b[:], pos)
+		check(t, err)
+		_, err = f.WriteAt([]byte{b[0] ^ 1}, pos)
+		check(t, err)
+		if err := scrub(); !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrFormat) {
+			t.Fatalf("byte %d of %d: %v", pos, written, err)
+		}
+		_, err = f.WriteAt(b[:], pos)
+		check(t, err)
+	}
+	check(t, scrub())
+}

@@ -22,6 +22,8 @@ type View struct {
 	sealed   bool
 	interval int
 	steps    int // writes of its flush so far
+	// memoryFrom: what lies before it is read from the file, also where memory has it.
+	memoryFrom int64
 	released atomic.Bool
 }
 

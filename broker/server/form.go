@@ -138,8 +138,10 @@ func (s *Server) askOne(ctx context.Context, node model.NodeID) *greeting {
 	return &g
 }
 
-// controllerWait bounds one try to register; registerPause lies between two.
-const controllerWait, registerPause = time.Minute, 200 * time.Millisecond
+// controllerWait bounds the only try to register of a node that is alone. Where there
+// are others a command may be lost on its way to the controller's leader, and nobody
+// says so: registerWait bounds a try then, and registerPause lies between two.
+const controllerWait, registerWait, registerPause = time.Minute, 5 * time.Second, 200 * time.Millisecond
 
 // register enters this node into the cluster under its present addresses. It is
 // tried until it is done: a founder waits for others, and any node for an election.
@@ -148,8 +150,12 @@ func (s *Server) register(ctx context.Context, id identity) error {
 	if err != nil {
 		return err
 	}
+	patience := registerWait
+	if len(id.members()) == 1 {
+		patience = controllerWait
+	}
 	for {
-		try, cancel := context.WithTimeout(ctx, controllerWait)
+		try, cancel := context.WithTimeout(ctx, patience)
 		name, err := s.cluster.RegisterNode(try, n, id.Cluster)
 		cancel()
 		if err == nil {

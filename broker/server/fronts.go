@@ -36,8 +36,9 @@ func (s *Server) startReplicas(ctx context.Context, _ identity) error {
 		Log: coordinator.NewLog(s.produce, s.fetch), Cluster: s.cluster, Logger: s.log,
 	})
 	reach := s.reach()
-	s.verbs.Store(reach)
 	s.scripts = newScripts(s, reach)
+	reach.UseScripts(s.scripts.service)
+	s.verbs.Store(reach)
 	s.run(s.replicas.run)
 	s.mover = newMover(s)
 	s.moves.Store(s.mover)

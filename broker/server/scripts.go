@@ -29,9 +29,10 @@ type scripts struct {
 	done    chan struct{}
 }
 
-// scriptDoors reach the partitions that scripts read and write.
+// scriptDoors reach the partitions that scripts read and write, and the other nodes.
 type scriptDoors interface {
 	script.Log
+	script.Nodes
 	pacemaker.Children
 }
 
@@ -40,7 +41,7 @@ type scriptDoors interface {
 func newScripts(s *Server, doors scriptDoors) *scripts {
 	x := &scripts{s: s, done: make(chan struct{})}
 	x.service = script.New(script.Options{
-		Node: s.n.ID, Cluster: s.cluster, Log: doors, Connect: s.connectSidecar(),
+		Node: s.n.ID, Cluster: s.cluster, Log: doors, Nodes: doors, Connect: s.connectSidecar(),
 		Session: session(s.n), Logger: s.log,
 	})
 	s.produce.UseScripts(x.service.Table())
@@ -159,13 +160,7 @@ func (x *scripts) stopped(ctx context.Context) []string {
 
 // samples sums what this node's fibers and sync scripts did, for a scrape.
 func (x *scripts) samples() []metrics.ScriptSample {
-	ctx, cancel := context.WithTimeout(context.Background(), scrapeWait)
-	defer cancel()
-	all, err := x.service.List(ctx)
-	if err != nil {
-		x.s.log.Debug("scripts not sampled", "err", err)
-		return nil
-	}
+	all := x.service.ListHere()
 	samples := make([]metrics.ScriptSample, 0, len(all))
 	for _, st := range all {
 		sample := metrics.ScriptSample{

@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -21,7 +23,7 @@ func TestDamageIsRepaired(t *testing.T) {
 	w.more(t, 200)
 	leader := leaderOf(t, c.Nodes[0], 0)
 	for _, n := range []int{leader, (leader + 1) % 3} {
-		spoil(t, c.Nodes[n])
+		spoil(t, c.Nodes[n], partitions)
 		await(t, fmt.Sprintf("node %d to repair itself", n), func() error {
 			log := c.Nodes[n].Log(1 << 20)
 			if strings.Count(log, `msg="partition repaired"`) < partitions {
@@ -42,37 +44,40 @@ func TestDamageIsRepaired(t *testing.T) {
 
 func tail(log string) string { return log[max(0, len(log)-2000):] }
 
-// spoil changes a byte in the middle of each file of the topic's partitions.
-func spoil(t *testing.T, n *node.Node) {
+// spoil changes a byte of each file of the topic's partitions, in a page that is not
+// written again: the one behind it is begun.
+func spoil(t *testing.T, n *node.Node, partitions int) {
 	t.Helper()
+	const page = 4096
 	var files []string
 	await(t, "files to spoil", func() (err error) {
-		files, err = filepath.Glob(filepath.Join(n.O.Dir, "topics", "*", "*", "*.log"))
-		if err == nil && len(files) < 2 {
-			err = fmt.Errorf("there are %v", files)
+		if files, err = filepath.Glob(filepath.Join(n.O.Dir, "topics", "*", "*", "*.log")); err != nil {
+			return err
 		}
-		return err
+		if len(files) < partitions {
+			return fmt.Errorf("there are %v", files)
+		}
+		for _, name := range files {
+			b, err := os.ReadFile(name)
+			if err != nil || len(b) < 3*page || bytes.Count(b[2*page:3*page], []byte{0}) == page {
+				return fmt.Errorf("%s is short yet: %d bytes, %v", name, len(b), err)
+			}
+		}
+		return nil
 	})
-	spoilt := map[string]bool{}
 	for _, name := range files {
 		f, err := os.OpenFile(name, os.O_RDWR, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
 		b := make([]byte, 1)
-		const at = 4000 // behind the first page's beginning, and long written
-		if _, err := f.ReadAt(b, at); err == nil {
-			b[0] ^= 0x40
-			if _, err := f.WriteAt(b, at); err != nil {
-				t.Fatal(err)
-			}
-			spoilt[name] = true
+		_, err = f.ReadAt(b, page-100)
+		b[0] ^= 0x40
+		if err == nil {
+			_, err = f.WriteAt(b, page-100)
 		}
-		if err := f.Close(); err != nil {
+		if err = errors.Join(err, f.Close()); err != nil {
 			t.Fatal(err)
 		}
-	}
-	if len(spoilt) < 2 {
-		t.Fatalf("only %v are long enough to be spoilt", spoilt)
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace-io/millrace/test/node"
@@ -33,6 +35,9 @@ type writer struct {
 	longest time.Duration   // between two of a partition
 	offsets []map[int]int64 // per partition, number -> offset
 	err     error
+
+	// stored says whether a number may be stored as value; nil: as it was written.
+	stored func(partition, number int, value string) bool
 }
 
 // createTopic makes the topic with so many replicas.
@@ -55,7 +60,11 @@ func startWriter(t *testing.T, c *node.Cluster, partitions int) *writer {
 		w.offsets[p] = map[int]int64{}
 		w.done.Go(func() { w.write(ctx, p) })
 	}
-	t.Cleanup(func() { w.cancel(); w.done.Wait() })
+	t.Cleanup(func() {
+		w.cancel()
+		w.client.Close() // what is on its way is given up: a test that failed waits for no broker
+		w.done.Wait()
+	})
 	return w
 }
 
@@ -63,7 +72,12 @@ func (w *writer) write(ctx context.Context, partition int) {
 	for n := 0; ctx.Err() == nil; n++ {
 		r := &kgo.Record{Topic: topic, Partition: int32(partition), Value: []byte(strconv.Itoa(n))}
 		// Not ctx: what was sent is waited for, so that it is known what must be there.
-		if err := w.client.ProduceSync(context.Background(), r).FirstErr(); err != nil {
+		err := w.client.ProduceSync(context.Background(), r).FirstErr()
+		if errors.Is(err, kerr.InvalidRecord) { // a sync script was too slow: nothing was stored
+			n--
+			continue
+		}
+		if err != nil {
 			w.mu.Lock()
 			w.err = errors.Join(w.err, fmt.Errorf("number %d of partition %d: %w", n, partition, err))
 			w.mu.Unlock()
@@ -100,6 +114,17 @@ func (w *writer) more(t *testing.T, count int) {
 	})
 }
 
+// unsent gives the numbers from which on none was sent yet.
+func (w *writer) unsent() []int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	next := make([]int, len(w.acked))
+	for p, n := range w.acked {
+		next[p] = n + 1 // one may be on its way
+	}
+	return next
+}
+
 // stop ends the writer and tells the longest wait of a partition for its next number.
 func (w *writer) stop(t *testing.T) {
 	t.Helper()
@@ -115,33 +140,65 @@ func (w *writer) stop(t *testing.T) {
 // each once, at the offset that was acknowledged.
 func (w *writer) check(t *testing.T, c *node.Cluster) {
 	t.Helper()
+	for p, records := range readTopic(t, c, topic, w.acked) {
+		for n, r := range records {
+			as := string(r.Value)
+			fits := as == strconv.Itoa(n)
+			if w.stored != nil {
+				fits = w.stored(p, n, as)
+			}
+			if !fits || r.Offset != w.offsets[p][n] {
+				t.Fatalf("partition %d has %s at offset %d; want %d at %d", p, as, r.Offset, n, w.offsets[p][n])
+			}
+		}
+	}
+}
+
+// readTopic reads so many records of each partition of a topic from its beginning, and
+// makes sure that there are no more.
+func readTopic(t *testing.T, c *node.Cluster, topic string, counts []int) [][]*kgo.Record {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	from := map[int32]kgo.Offset{}
-	for p := range w.acked {
+	for p := range counts {
 		from[int32(p)] = kgo.NewOffset().AtStart()
 	}
 	reader := c.Client(kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: from}))
 	defer reader.Close()
-	next := make([]int, len(w.acked))
-	for !equal(next, w.acked) {
+	all := make([][]*kgo.Record, len(counts))
+	for !complete(all, counts) {
 		fetched := reader.PollFetches(ctx)
+		fetched.EachRecord(func(r *kgo.Record) { all[r.Partition] = append(all[r.Partition], r) })
 		if ctx.Err() != nil {
-			t.Fatalf("read %v of %v numbers: %v", next, w.acked, ctx.Err())
-		}
-		fetched.EachRecord(func(r *kgo.Record) {
-			p := int(r.Partition)
-			if got := string(r.Value); got != strconv.Itoa(next[p]) || r.Offset != w.offsets[p][next[p]] {
-				t.Fatalf("partition %d has %s at offset %d; want %d at %d", p, got, r.Offset, next[p], w.offsets[p][next[p]])
+			for p, records := range all {
+				t.Logf("%s-%d: read %d of %d", topic, p, len(records), counts[p])
 			}
-			next[p]++
-		})
+			t.Fatalf("read %s: %v", topic, ctx.Err())
+		}
 	}
+	await(t, "the ends of "+topic, func() error {
+		ends, err := kadm.NewClient(reader).ListEndOffsets(ctx, topic)
+		if err == nil {
+			err = ends.Error()
+		}
+		if err != nil {
+			return err
+		}
+		ends.Each(func(o kadm.ListedOffset) {
+			if got := all[o.Partition]; o.Offset != int64(len(got)) {
+				t.Fatalf("%s-%d ends at %d, behind %d records", topic, o.Partition, o.Offset, len(got))
+			}
+		})
+		return nil
+	})
+	return all
 }
 
-func equal(a, b []int) bool {
-	for i := range a {
-		if a[i] != b[i] {
+// complete tells whether there are as many records of each partition; more are, too.
+func complete(all [][]*kgo.Record, counts []int) bool {
+	for p, records := range all {
+		if len(records) < counts[p] {
 			return false
 		}
 	}

@@ -72,6 +72,7 @@ const (
 	StateStopped  = "stopped"  // by its policy or a broken module: LastError says why
 	StateRemoving = "removing"
 	StateMissing  = "missing" // an input that does not exist yet
+	StateUnknown  = "unknown" // of a node's copy: the node is down or does not answer
 )
 
 // ScriptStatus is all that is known of a script: what was deployed, and what
@@ -92,7 +93,7 @@ type ScriptStatus struct {
 	Paused      bool              `json:"paused"`
 	Created     time.Time         `json:"created"`
 	Updated     time.Time         `json:"updated"`
-	Nodes       []ScriptNode      `json:"nodes" doc:"What each node has loaded; empty when not known"`
+	Nodes       []ScriptNode      `json:"nodes" doc:"What each node has loaded, those that are down included"`
 	Partitions  []ScriptPartition `json:"partitions" doc:"One row for each partition of each input; none of a sync script"`
 	LastError   *ScriptError      `json:"last_error,omitempty" doc:"Of a sync script: why it last refused a batch, or let it pass unchanged"`
 	ScriptCounts
@@ -112,7 +113,7 @@ type ScriptCounts struct {
 type ScriptNode struct {
 	Node   model.NodeID `json:"node"`
 	Digest model.Digest `json:"digest" doc:"What runs there; differs from the script's while a deployment spreads"`
-	State  string       `json:"state"`
+	State  string       `json:"state" doc:"running, starting, stopped, or unknown where the node is down or does not answer"`
 	Reason string       `json:"reason,omitempty"`
 }
 
