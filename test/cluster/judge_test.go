@@ -221,7 +221,20 @@ func await(t *testing.T, what string, f func() error) {
 // leaderOf gives who leads a partition, as one node knows it.
 func leaderOf(t *testing.T, n *node.Node, partition int) int {
 	t.Helper()
-	leader := -1
+	return describe(t, n, partition, 1)
+}
+
+// preferredOf gives who is to lead it: its first replica.
+func preferredOf(t *testing.T, n *node.Node, partition int) int {
+	t.Helper()
+	return describe(t, n, partition, 3)
+}
+
+// describe gives the number, or the first of the numbers, in a column of what the CLI
+// says of a partition, once there is one.
+func describe(t *testing.T, n *node.Node, partition, column int) int {
+	t.Helper()
+	found := -1
 	await(t, "a leader", func() error {
 		out, err := n.CLI("topic", "describe", topic, "-p")
 		if err != nil {
@@ -229,13 +242,13 @@ func leaderOf(t *testing.T, n *node.Node, partition int) int {
 		}
 		for _, line := range strings.Split(out, "\n") {
 			f := strings.Fields(line)
-			if len(f) > 1 && f[0] == strconv.Itoa(partition) {
-				if leader, err = strconv.Atoi(f[1]); err == nil && leader >= 0 {
+			if len(f) > column && f[0] == strconv.Itoa(partition) {
+				if found, err = strconv.Atoi(strings.TrimLeft(f[column], "[")); err == nil && found >= 0 {
 					return nil
 				}
 			}
 		}
 		return errors.New(out)
 	})
-	return leader
+	return found
 }

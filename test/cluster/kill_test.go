@@ -74,8 +74,8 @@ func TestFarBehind(t *testing.T) {
 	w.check(t, c)
 }
 
-// TestRollingRestart: whoever is stopped gives away first what it leads, and gets it
-// back when it has been there again for a while.
+// TestRollingRestart: whoever is stopped gives away first what it leads, and gets what
+// it is preferred for back when it has been there again for a while.
 func TestRollingRestart(t *testing.T) {
 	c := node.NewCluster(t, 3, node.Options{})
 	c.Start()
@@ -83,7 +83,7 @@ func TestRollingRestart(t *testing.T) {
 	createTopic(t, c, 0, partitions, 3)
 	meant := make([]int, partitions)
 	for p := range meant {
-		meant[p] = leaderOf(t, c.Nodes[0], p)
+		meant[p] = preferredOf(t, c.Nodes[0], p)
 	}
 	w := startWriter(t, c, partitions)
 	for i, n := range c.Nodes {
@@ -96,7 +96,7 @@ func TestRollingRestart(t *testing.T) {
 		}
 		c.Start(i)
 	}
-	await(t, "leaders to be where they were", func() error {
+	await(t, "leaders to be where they were meant to be", func() error {
 		for p, want := range meant {
 			if got := leaderOf(t, c.Nodes[0], p); got != want {
 				return fmt.Errorf("partition %d is led by %d, not yet by %d", p, got, want)
