@@ -24,7 +24,7 @@ type View struct {
 	steps    int // writes of its flush so far
 	// memoryFrom: what lies before it is read from the file, also where memory has it.
 	memoryFrom int64
-	released atomic.Bool
+	released   atomic.Bool
 }
 
 // Release lets the file go. A second call does nothing.

@@ -106,7 +106,8 @@ func (s *Server) followNodes(ctx context.Context) {
 
 // announcePause gathers what changes together: an election of many partitions is told
 // in a few announcements.
-const announcePause = 5 * time.Millisecond
+// announceAgain is the pause before one that was not heard is told once more.
+const announcePause, announceAgain = 5 * time.Millisecond, 50 * time.Millisecond
 
 // announce tells the other nodes what this one serves: changes at once, everything
 // every few seconds.
@@ -114,28 +115,24 @@ func (s *Server) announce(ctx context.Context) {
 	peers := map[model.NodeID]chan []byte{}
 	whole := time.NewTicker(cluster.AnnounceEvery)
 	defer whole.Stop()
-	for {
-		all := false
+	for all := true; ; { // the first says that it is there: it may have left before
+		if a, ok := s.cluster.Announce(all); ok {
+			body := a.Encode()
+			for _, n := range s.cluster.Metadata().Nodes {
+				if n.ID != s.n.ID && n.RPC != "" {
+					s.tell(peers, n.ID, body)
+				}
+			}
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-whole.C:
 			all = true
 		case <-s.led:
-			select {
-			case <-time.After(announcePause):
-			case <-ctx.Done():
+			all = false
+			if !pause(ctx, announcePause) {
 				return
-			}
-		}
-		a, ok := s.cluster.Announce(all)
-		if !ok {
-			continue
-		}
-		body := a.Encode()
-		for _, n := range s.cluster.Metadata().Nodes {
-			if n.ID != s.n.ID && n.RPC != "" {
-				s.tell(peers, n.ID, body)
 			}
 		}
 	}
@@ -175,10 +172,14 @@ func (s *Server) tellAll(ctx context.Context, node model.NodeID, announcements <
 			return
 		case body := <-announcements:
 			limited, cancel := context.WithTimeout(ctx, cluster.AnnounceEvery)
-			if _, err := s.raft.Call(limited, node, raft.MethodLeaders, body); err != nil {
-				s.log.Debug("leaders not announced", "node", node, "err", err)
+			_, err := s.raft.Call(limited, node, raft.MethodLeaders, body)
+			if err != nil && pause(limited, announceAgain) { // the connection may be that of a node that has restarted
+				_, err = s.raft.Call(limited, node, raft.MethodLeaders, body)
 			}
 			cancel()
+			if err != nil {
+				s.log.Debug("leaders not announced", "node", node, "err", err)
+			}
 		}
 	}
 }
