@@ -48,6 +48,17 @@ func createTopic(t *testing.T, c *node.Cluster, on, partitions, replicas int) {
 	}
 }
 
+// three starts three brokers, the topic with replicas on all, and a writer.
+func three(t *testing.T, partitions int, args ...string) (*node.Cluster, *writer) {
+	t.Helper()
+	c := node.NewCluster(t, 3, node.Options{Args: args})
+	c.Start()
+	createTopic(t, c, 0, partitions, 3)
+	w := startWriter(t, c, partitions)
+	w.more(t, 20)
+	return c, w
+}
+
 func startWriter(t *testing.T, c *node.Cluster, partitions int) *writer {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())

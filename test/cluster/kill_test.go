@@ -12,12 +12,7 @@ import (
 // TestLeaderKilled: after the kill of whoever leads a partition the others take the
 // next number, and it finds its place again when it is back.
 func TestLeaderKilled(t *testing.T) {
-	c := node.NewCluster(t, 3, node.Options{})
-	c.Start()
-	const partitions = 6
-	createTopic(t, c, 0, partitions, 3)
-	w := startWriter(t, c, partitions)
-	w.more(t, 20)
+	c, w := three(t, 6)
 	for round := range 3 {
 		victim := leaderOf(t, c.Nodes[(round+1)%3], round)
 		c.Nodes[victim].Kill()
@@ -31,11 +26,7 @@ func TestLeaderKilled(t *testing.T) {
 
 // TestAllKilled: what was acknowledged is there after the death of all.
 func TestAllKilled(t *testing.T) {
-	c := node.NewCluster(t, 3, node.Options{})
-	c.Start()
-	const partitions = 6
-	createTopic(t, c, 0, partitions, 3)
-	w := startWriter(t, c, partitions)
+	c, w := three(t, 6)
 	for range 2 {
 		w.more(t, 20)
 		for _, n := range c.Nodes {
@@ -51,12 +42,7 @@ func TestAllKilled(t *testing.T) {
 // TestFarBehind: a node that was away while the others let their logs go gets the
 // partitions' files, and serves them.
 func TestFarBehind(t *testing.T) {
-	c := node.NewCluster(t, 3, node.Options{Args: []string{"--set", "snapshot_entries=100"}})
-	c.Start()
-	const partitions = 3
-	createTopic(t, c, 0, partitions, 3)
-	w := startWriter(t, c, partitions)
-	w.more(t, 20)
+	c, w := three(t, 3, "--set", "snapshot_entries=100")
 	c.Nodes[2].Kill()
 	w.more(t, 1000)
 	c.Start(2)
@@ -112,12 +98,7 @@ func TestRollingRestart(t *testing.T) {
 // TestDeafLeader: a leader that the others hear, and that does not hear them, makes way.
 // When it hears again it has nothing of its own to add.
 func TestDeafLeader(t *testing.T) {
-	c := node.NewCluster(t, 3, node.Options{})
-	c.Start()
-	const partitions = 3
-	createTopic(t, c, 0, partitions, 3)
-	w := startWriter(t, c, partitions)
-	w.more(t, 20)
+	c, w := three(t, 3)
 	for round := range 2 {
 		deaf := leaderOf(t, c.Nodes[1], round)
 		c.Proxies[deaf].Cut()
@@ -132,12 +113,7 @@ func TestDeafLeader(t *testing.T) {
 // TestStoppedLeader: a leader that stands still for a while and then goes on as if
 // nothing had happened.
 func TestStoppedLeader(t *testing.T) {
-	c := node.NewCluster(t, 3, node.Options{})
-	c.Start()
-	const partitions = 3
-	createTopic(t, c, 0, partitions, 3)
-	w := startWriter(t, c, partitions)
-	w.more(t, 20)
+	c, w := three(t, 3)
 	for round := range 2 {
 		n := c.Nodes[leaderOf(t, c.Nodes[1], round)]
 		n.Signal(syscall.SIGSTOP)
