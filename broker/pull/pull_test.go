@@ -163,6 +163,7 @@ func TestStop(t *testing.T) {
 		w.before = func(_ model.NodeID, m Method) error {
 			if pieces++; pieces == 8 {
 				close(stop)
+				synctest.Wait() // for who watches it
 			}
 			return nil
 		}
