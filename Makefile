@@ -36,8 +36,8 @@ test: build vet ## The fast suite: unit, crash, process and client tests
 	$(GO) test -race -timeout 10m $(RACED)
 	cd sdk/go && $(GO) vet ./... && $(GO) test ./...
 
-soak: build ## Long kill -9 loops with the recomputing checker
-	$(GO) test -count=1 -timeout 3h -tags soak -v ./test/soak/...
+soak: build ## Long loops of faults on one broker and on three, each judged
+	$(GO) test -count=1 -timeout 3h -tags soak -v -run Soak ./test/soak/... ./test/cluster/...
 
 compat: build ## Third-party clients, unmodified; results in docs/COMPAT.md
 	@test/compat/run.sh
