@@ -39,6 +39,7 @@ type certItem struct {
 
 func (a *app) clusterCerts() *cobra.Command {
 	var seeds, dir string
+	var joining []string
 	var days int
 	c := &cobra.Command{
 		Use: "certs", Short: "Make the certificates that nodes talk to each other by",
@@ -46,17 +47,26 @@ func (a *app) clusterCerts() *cobra.Command {
 its own certificate and key and the authority's certificate, by rpc_tls_cert, rpc_tls_key and
 rpc_tls_ca; keep the authority's key away from them.
 
+Nodes that join the cluster later are named by --join; it may be given alone.
+
 An authority that is there is used again: nodes take a renewed certificate while they run, at their
 next connection.`,
 		Example: `  millrace cluster certs --seeds 0@a:33145,1@b:33145,2@c:33145 --dir certs`,
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			if seeds == "" {
-				return errors.New("which nodes? Give --seeds as to `millrace start`")
+			if seeds == "" && len(joining) == 0 {
+				return errors.New("which nodes? Give --seeds as to `millrace start`, or --join")
 			}
 			nodes, err := config.ParseSeeds(seeds)
 			if err != nil {
 				return err
+			}
+			for _, text := range joining {
+				n, err := config.ParseSeed(text)
+				if err != nil {
+					return err
+				}
+				nodes = append(nodes, n)
 			}
 			made, err := makeCerts(dir, nodes, days, time.Now())
 			if err != nil {
@@ -73,6 +83,7 @@ next connection.`,
 	}
 	f := c.Flags()
 	f.StringVar(&seeds, "seeds", "", "the nodes: ID@HOST:PORT,...")
+	f.StringSliceVar(&joining, "join", nil, "nodes that join later: ID@HOST:PORT,...")
 	f.StringVar(&dir, "dir", "certs", "directory to write to, made if missing")
 	f.IntVar(&days, "days", certDays, "how long the nodes' certificates are good for")
 	return c

@@ -23,8 +23,8 @@ func (a *app) decommission() *cobra.Command {
 		Use: "decommission ID", Short: "Bring a node's replicas elsewhere, so that it can go", Args: cobra.ExactArgs(1),
 		Long: `Bring a node's replicas to the other nodes, each to the one that has the fewest, and give it no
 more. The command returns at once; ` + "`millrace cluster decommission-status ID`" + ` shows how far it is,
-and what keeps a partition there. A node of the first seeds goes on voting on the cluster's
-metadata: of three such nodes one may be away.`,
+and what keeps a partition there. A node that holds nothing any more leaves the cluster, and its
+process ends; its id is not assigned again. Until then ` + "`recommission`" + ` takes it back.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id, err := nodeArg(args[0])
 			if err != nil {
@@ -88,7 +88,7 @@ func (a *app) decommissionStatus() *cobra.Command {
 func printDecommission(w *sheet, d api.Decommission) {
 	switch {
 	case d.Finished:
-		w.line("node %d holds no replica any more: it may be stopped", d.Node)
+		w.line("node %d is no part of the cluster any more: its data directory may be deleted", d.Node)
 		return
 	case len(d.Partitions) == 0:
 		w.line("node %d is %s", d.Node, d.State)

@@ -24,6 +24,7 @@ var (
 	ErrCycle              = controller.ErrCycle
 	ErrTooManyScripts     = controller.ErrTooManyScripts
 	ErrInvalidNode        = controller.ErrInvalidNode
+	ErrNodeGone           = controller.ErrNodeGone
 	ErrUnknownPartition   = controller.ErrUnknownPartition
 	ErrUnchanged          = controller.ErrUnchanged
 	ErrNoReassignment     = controller.ErrNoReassignment

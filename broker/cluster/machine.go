@@ -69,7 +69,7 @@ func (s *StateMachine) metadata(old *Metadata) *Metadata {
 		ClusterOverrides: s.state.ClusterConfigs(), NodeOverrides: s.state.NodeConfigs(),
 		ConfigRevision: s.state.ConfigRevision(), Static: s.cluster.o.Static,
 		byName: map[string]*Topic{}, byID: map[model.TopicID]*Topic{},
-		scripts: s.state.Scripts(),
+		scripts: s.state.Scripts(), Gone: s.state.Gone(),
 	}
 	for _, n := range s.state.Nodes() {
 		m.Nodes = append(m.Nodes, *n)

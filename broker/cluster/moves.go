@@ -47,3 +47,19 @@ func (c *Cluster) Moved(ctx context.Context, id model.PartitionID, revision uint
 	_, err := c.propose(ctx, controller.Command{Moved: &controller.Moved{Partition: id, Revision: revision}})
 	return err
 }
+
+// Join takes in a node whose data directory knows no cluster, and gives its id and birth:
+// see controller.JoinNode. It may be repeated.
+func (c *Cluster) Join(ctx context.Context, n Node) (model.NodeID, model.Birth, error) {
+	r, err := c.propose(ctx, controller.Command{JoinNode: &controller.JoinNode{Node: n}})
+	if err != nil {
+		return model.NoNode, 0, err
+	}
+	return r.Node.ID, r.Node.Birth, nil
+}
+
+// RemoveNode ends the membership of a node that is decommissioned and empty.
+func (c *Cluster) RemoveNode(ctx context.Context, node model.NodeID) error {
+	_, err := c.propose(ctx, controller.Command{RemoveNode: &controller.RemoveNode{Node: node}})
+	return err
+}

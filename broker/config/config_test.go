@@ -210,7 +210,7 @@ func TestLoadRefuses(t *testing.T) {
 		"a seed's port":     {Sources{Set: []string{"seeds=0@h:0"}}, []string{"ID@HOST:PORT", "dial"}},
 		"two seeds":         {Sources{Set: []string{"seeds=0@h:1,1@h:2"}}, []string{"1, 3 or 5"}},
 		"a seed twice":      {Sources{Set: []string{"seeds=0@h:1,1@h:2,1@h:3"}}, []string{"1@h:2", "1@h:3", "must differ"}},
-		"not a seed":        {Sources{Set: []string{"seeds=1@h:1,2@h:2,3@h:3"}}, []string{"node_id 0", "none of them"}},
+		"joins in the open": {Sources{Set: []string{"mode=prod", "seeds=1@h:1"}}, []string{"rpc_tls_cert", "plaintext"}},
 		"seeds in plain":    {Sources{Set: []string{"mode=prod", "seeds=0@h:1,1@h:2,2@h:3"}}, []string{"rpc_tls_cert", "dev mode"}},
 		"shares":            {Sources{Set: []string{"cache_percent=60", "request_percent=60"}}, []string{"together"}},
 		"mode":              {Sources{Flags: map[string]string{"mode": "fast"}}, []string{"dev, prod"}},

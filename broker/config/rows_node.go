@@ -18,8 +18,8 @@ func nodeRows() []Row {
 
 func machineRows() []Row {
 	return []Row{
-		{Name: "node_id", Kind: KindInt, Default: "0", Min: "0", Short: "ID",
-			Doc:  "This node's number in the cluster. A data directory belongs to one node for ever.",
+		{Name: "node_id", Kind: KindInt, Default: Auto, Min: "0", AutoValue: auto(int64(model.NoNode)), Short: "ID",
+			Doc:  "This node's number in the cluster. A data directory belongs to one node for ever: auto is the one it has; of a new one, the seed's whose address is this node's, else the next that is free in the cluster of the seeds, and 0 without seeds.",
 			node: func(n *Node, v value) { n.ID = model.NodeID(v.n) }},
 		{Name: "data_dir", Kind: KindString, Default: "millrace-data", Short: "DIR",
 			Doc:  "Where everything is stored. In prod mode the default is /var/lib/millrace.",
@@ -70,7 +70,7 @@ func listenRows() []Row {
 			Doc:  "Address that other nodes are told; empty is the one listened on.",
 			node: func(n *Node, v value) { n.AdvertiseRPC = v.addr }},
 		{Name: "seeds", Kind: KindList, Short: "ID@HOST:PORT,...",
-			Doc:   "The nodes that form the cluster, this one among them, with their ids and the addresses where other nodes connect; the same list on each, at every start. Empty is a cluster of this node alone.",
+			Doc:   "The nodes that form the cluster, with their ids and the addresses where other nodes connect; the same list on each of them, at every start. A node that is not among them joins their cluster. Empty is a cluster of this node alone.",
 			check: checkSeeds,
 			node:  func(n *Node, v value) { n.Seeds = seedsOf(v.list) }},
 		{Name: "rpc_tls_cert", Kind: KindString, NoFlag: true,

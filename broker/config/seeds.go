@@ -28,7 +28,8 @@ func ParseSeeds(text string) ([]Seed, error) {
 	return seedsOf(v.list), nil
 }
 
-func parseSeed(text string) (Seed, error) {
+// ParseSeed reads one of what --seeds takes.
+func ParseSeed(text string) (Seed, error) {
 	idText, address, ok := strings.Cut(text, "@")
 	id, err := strconv.ParseInt(idText, 10, 32)
 	if !ok || err != nil || id < 0 {
@@ -49,7 +50,7 @@ var foundersAllowed = []int{0, 1, 3, 5}
 func checkSeeds(v value) string {
 	var seeds []Seed
 	for _, text := range v.list {
-		s, err := parseSeed(text)
+		s, err := ParseSeed(text)
 		if err != nil {
 			return err.Error()
 		}
@@ -70,12 +71,21 @@ func checkSeeds(v value) string {
 func seedsOf(list []string) []Seed {
 	var seeds []Seed
 	for _, text := range list {
-		s, err := parseSeed(text)
+		s, err := ParseSeed(text)
 		must(err == nil, "a checked seed does not parse: %v", err)
 		seeds = append(seeds, s)
 	}
 	slices.SortFunc(seeds, func(a, b Seed) int { return int(a.ID) - int(b.ID) })
 	return seeds
+}
+
+// isSeed tells whether a seed is this node: by its id, or, where none is given, by
+// where it is to be reached.
+func (n *Node) isSeed(s Seed) bool {
+	if n.ID != model.NoNode {
+		return s.ID == n.ID
+	}
+	return s.Address == n.AdvertiseRPC.String() || s.Address == n.RPC.String()
 }
 
 // finishSeeds checks what depends on other settings too, and takes from the list
@@ -84,16 +94,17 @@ func (n *Node) finishSeeds() error {
 	if len(n.Seeds) == 0 {
 		return nil
 	}
-	at := slices.IndexFunc(n.Seeds, func(s Seed) bool { return s.ID == n.ID })
-	if at < 0 {
-		return fmt.Errorf("%w: seeds are %v, and node_id %d is none of them: nodes that join later are not taken yet", ErrInvalid, n.Seeds, n.ID)
-	}
+	at := slices.IndexFunc(n.Seeds, n.isSeed)
 	if n.RPC.Off {
 		return fmt.Errorf("%w: seeds are given, but rpc_addr is off", ErrInvalid)
 	}
-	if n.Mode == ModeProd && n.RPCCert == "" && len(n.Seeds) > 1 {
+	if n.Mode == ModeProd && n.RPCCert == "" && (len(n.Seeds) > 1 || at < 0) {
 		return fmt.Errorf("%w: seeds are given without rpc_tls_cert, rpc_tls_key and rpc_tls_ca: nodes talk in plaintext in dev mode only", ErrInvalid)
 	}
+	if at < 0 {
+		return nil // it joins
+	}
+	n.ID = n.Seeds[at].ID
 	host, portText, err := net.SplitHostPort(n.Seeds[at].Address)
 	if err != nil {
 		return err

@@ -174,12 +174,7 @@ func (s *State) reassign(ask *Reassignment, own map[model.TopicID]bool) (*Partit
 		move.Births = append(move.Births, seat.Birth)
 	}
 	p.Move = move
-	if own[t.ID] {
-		t.Partitions[p.Index] = p
-		return &p, nil
-	}
-	own[t.ID] = true
-	s.putPartition(t, p)
+	s.changePartition(t, p, own)
 	return &p, nil
 }
 
@@ -239,6 +234,17 @@ func (s *State) partition(id model.PartitionID) (*Topic, Partition, *Refusal) {
 		return nil, Partition{}, refuse(ErrUnknownPartition, "topic %q has no partition %d", t.Name, id.Index)
 	}
 	return t, t.Partitions[id.Index], nil
+}
+
+// changePartition is putPartition for a command that changes many: the records in own
+// are its own already, and are changed in place.
+func (s *State) changePartition(t *Topic, p Partition, own map[model.TopicID]bool) {
+	if own[t.ID] {
+		t.Partitions[p.Index] = p
+		return
+	}
+	own[t.ID] = true
+	s.putPartition(t, p)
 }
 
 // putPartition replaces t's record by one with this partition.

@@ -32,15 +32,29 @@ func (s *State) registerNode(c *RegisterNode) (Result, bool) {
 	}
 	r := Result{ClusterID: s.clusterID}
 	old, ok := s.nodes[n.ID]
-	n.State = NodeActive // it is not the node's to say
+	if no := s.isAnother(old, &n); no != nil {
+		return refused(no)
+	}
+	n.State, n.Birth = NodeActive, 0 // they are not the node's to say
 	if ok {
-		n.State = old.State
+		n.State, n.Birth = old.State, old.Birth
 	}
 	if ok && *old == n {
 		return r, false
 	}
 	s.nodes[n.ID] = &n
 	return r, true
+}
+
+// isAnother refuses a node that was removed, or is another disk's now; old may be nil.
+func (s *State) isAnother(old, n *Node) *Refusal {
+	if _, gone := s.gone[n.ID]; gone {
+		return refuse(ErrNodeGone, "node %d was decommissioned and is no part of the cluster any more", n.ID)
+	}
+	if old != nil && old.Disk != "" && old.Disk != n.Disk {
+		return refuse(ErrNodeGone, "node %d is another disk's by now: this one was given up", n.ID)
+	}
+	return nil
 }
 
 func (s *State) decommissionNode(c *DecommissionNode) (Result, bool) {

@@ -25,6 +25,7 @@ var (
 	ErrCycle              = errors.New("scripts would form a cycle") // the text has the path
 	ErrTooManyScripts     = errors.New("too many scripts")           // remove one
 	ErrInvalidNode        = errors.New("invalid node")               // correct the node's id or address
+	ErrNodeGone           = errors.New("node is gone")               // start it with an empty data directory
 	ErrUnknownPartition   = errors.New("unknown partition")          // refresh metadata
 	ErrUnchanged          = errors.New("already so")                 // nothing is to be done
 	ErrNoReassignment     = errors.New("no reassignment under way")  // nothing is to be cancelled
@@ -41,7 +42,7 @@ var codes = []struct {
 	{"internal_topic", ErrInternalTopic}, {"conflict", ErrConflict}, {"script", ErrInvalidScript},
 	{"unknown_script", ErrUnknownScript}, {"script_removing", ErrScriptRemoving}, {"cycle", ErrCycle},
 	{"too_many_scripts", ErrTooManyScripts}, {"node", ErrInvalidNode}, {"command", ErrCommand},
-	{"unknown_partition", ErrUnknownPartition}, {"unchanged", ErrUnchanged}, {"no_reassignment", ErrNoReassignment},
+	{"node_gone", ErrNodeGone}, {"unknown_partition", ErrUnknownPartition}, {"unchanged", ErrUnchanged}, {"no_reassignment", ErrNoReassignment},
 }
 
 // Refusal is an error as it travels in a result.
@@ -91,9 +92,16 @@ type Result struct {
 	Topics      []TopicResult     `json:"topics,omitempty"`     // in the command's order
 	Partitions  []PartitionResult `json:"partitions,omitempty"` // in the command's order
 	Script      *Script           `json:"script,omitempty"`
+	Node        *NodeResult       `json:"node,omitempty"`
 	FirstID     model.ProducerID  `json:"first_id,omitempty"`
 	Count       int64             `json:"count,omitempty"`
 	Reactivated []string          `json:"reactivated,omitempty"` // scripts that took a new activation as a side effect
+}
+
+// NodeResult is who a node that joins is.
+type NodeResult struct {
+	ID    model.NodeID `json:"id"`
+	Birth model.Birth  `json:"birth"`
 }
 
 // TopicResult is the outcome for one topic of a command.

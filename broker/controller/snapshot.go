@@ -12,7 +12,7 @@ import (
 
 // A snapshot is the header {magic, format u32, CRC32C of the body u32} in
 // little-endian and the body, JSON with every list in a fixed order. Format 2 has replicas
-// that have moved, or nodes that are not active, which builds of format 1 would take for
+// that have moved, or nodes that are not active, joined or were removed, which builds of format 1 would take for
 // what they were; format 1 is written while there is none.
 const (
 	snapshotMagic  = "MRCS"
@@ -38,6 +38,7 @@ type snapshot struct {
 	ClusterConfigs map[string]string                  `json:"cluster_configs,omitempty"`
 	NodeConfigs    map[model.NodeID]map[string]string `json:"node_configs,omitempty"`
 	Nodes          []*Node                            `json:"nodes"`
+	Gone           map[model.NodeID]model.Birth       `json:"gone,omitempty"`
 	Topics         []*Topic                           `json:"topics"`
 	Scripts        []*Script                          `json:"scripts"`
 }
@@ -47,7 +48,7 @@ func (s *State) Snapshot() []byte {
 	body, err := json.Marshal(snapshot{
 		Version: s.version, ClusterID: s.clusterID, Next: s.next,
 		ConfigRevision: s.configRevision, ClusterConfigs: s.clusterConfigs, NodeConfigs: s.nodeConfigs,
-		Nodes: s.Nodes(), Topics: s.Topics(), Scripts: s.Scripts(),
+		Nodes: s.Nodes(), Gone: s.gone, Topics: s.Topics(), Scripts: s.Scripts(),
 	})
 	must(err == nil, "the state cannot be encoded: %v", err)
 	b := append(make([]byte, 0, snapshotHeader+len(body)), snapshotMagic...)
@@ -57,8 +58,11 @@ func (s *State) Snapshot() []byte {
 }
 
 func (s *State) format() uint32 {
+	if len(s.gone) > 0 {
+		return snapshotFormat
+	}
 	for _, n := range s.nodes {
-		if n.State != NodeActive {
+		if n.State != NodeActive || n.Birth > 0 {
 			return snapshotFormat
 		}
 	}
@@ -98,6 +102,9 @@ func (in *snapshot) state() (*State, error) {
 	s.configRevision, s.clusterConfigs = in.ConfigRevision, in.ClusterConfigs
 	if in.NodeConfigs != nil {
 		s.nodeConfigs = in.NodeConfigs
+	}
+	if in.Gone != nil {
+		s.gone = in.Gone
 	}
 	for _, n := range in.Nodes {
 		s.nodes[n.ID] = n

@@ -26,6 +26,7 @@ type State struct {
 	version   uint64
 	clusterID string
 	nodes     map[model.NodeID]*Node
+	gone      map[model.NodeID]model.Birth // nodes that were removed
 	topics    map[model.TopicID]*Topic
 	names     map[string]*Topic
 	scripts   map[string]*Script
@@ -49,6 +50,7 @@ type counters struct {
 func New() *State {
 	return &State{
 		nodes:       map[model.NodeID]*Node{},
+		gone:        map[model.NodeID]model.Birth{},
 		topics:      map[model.TopicID]*Topic{},
 		names:       map[string]*Topic{},
 		scripts:     map[string]*Script{},
@@ -61,6 +63,7 @@ func New() *State {
 func (s *State) clone() *State {
 	c := *s
 	c.nodes = maps.Clone(s.nodes)
+	c.gone = maps.Clone(s.gone)
 	c.topics = maps.Clone(s.topics)
 	c.names = maps.Clone(s.names)
 	c.scripts = maps.Clone(s.scripts)

@@ -54,6 +54,10 @@ func (s *State) step(c *Command) (r Result, changed bool) {
 		return s.decommissionNode(c.DecommissionNode)
 	case c.RecommissionNode != nil:
 		return s.recommissionNode(c.RecommissionNode)
+	case c.JoinNode != nil:
+		return s.joinNode(c.JoinNode)
+	case c.RemoveNode != nil:
+		return s.removeNode(c.RemoveNode)
 	}
 	return Result{Refused: refuse(ErrCommand, "it asks nothing that this build knows")}, false
 }

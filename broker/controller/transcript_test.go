@@ -165,7 +165,7 @@ func (w *world) command(verb, name string, a args) Command {
 	switch verb {
 	case "node":
 		n, _ := strconv.Atoi(name)
-		return Command{RegisterNode: &RegisterNode{Node: Node{ID: model.NodeID(n), Host: a.one("host"), Port: 9092}, ClusterID: a.one("cluster"), Founders: nodeList(a.list("founders"))}}
+		return Command{RegisterNode: &RegisterNode{Node: Node{ID: model.NodeID(n), Host: a.one("host"), Port: 9092, Disk: a.one("disk")}, ClusterID: a.one("cluster"), Founders: nodeList(a.list("founders"))}}
 	case "create":
 		c := &CreateTopics{DryRun: dry}
 		for _, n := range strings.Split(name, ",") {
@@ -214,6 +214,15 @@ func (w *world) moveCommand(verb, name string, a args) (Command, bool) {
 			return Command{DecommissionNode: &DecommissionNode{Node: model.NodeID(n)}}, true
 		}
 		return Command{RecommissionNode: &RecommissionNode{Node: model.NodeID(n)}}, true
+	case "join":
+		n, err := strconv.Atoi(name)
+		if err != nil {
+			n = int(model.NoNode)
+		}
+		return Command{JoinNode: &JoinNode{Node: Node{ID: model.NodeID(n), Host: "h", RPC: a.one("rpc"), Disk: a.one("disk")}}}, true
+	case "leave":
+		n, _ := strconv.Atoi(name)
+		return Command{RemoveNode: &RemoveNode{Node: model.NodeID(n)}}, true
 	case "moved":
 		id := w.partitionID(name)
 		_, p, _ := w.s.partition(id)
@@ -320,6 +329,9 @@ func (w *world) answer(r Result) string {
 	if r.Script != nil {
 		b.WriteString(w.scriptLine(r.Script))
 	}
+	if r.Node != nil {
+		fmt.Fprintf(&b, "node %d.%d\n", r.Node.ID, r.Node.Birth)
+	}
 	if r.ClusterID != "" {
 		fmt.Fprintf(&b, "cluster %s\n", r.ClusterID)
 	}
@@ -419,7 +431,11 @@ func (w *world) show(verb, name string) (string, bool) {
 		}
 	case "nodes":
 		for _, n := range w.s.Nodes() {
-			b.WriteString(strings.TrimSpace(fmt.Sprintf("node %d %s", n.ID, n.State)) + "\n")
+			name := fmt.Sprint(n.ID)
+			if n.Birth > 0 {
+				name += fmt.Sprintf(".%d", n.Birth)
+			}
+			b.WriteString(strings.TrimSpace(fmt.Sprintf("node %s %s", name, n.State)) + "\n")
 		}
 	case "configs":
 		keys := []string{}

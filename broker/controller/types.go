@@ -12,6 +12,10 @@ type Node struct {
 	Admin string       `json:"admin,omitempty"` // HOST:PORT
 	RPC   string       `json:"rpc,omitempty"`   // HOST:PORT
 	State NodeState    `json:"state,omitempty"`
+	// Disk names the node's data directory, and Birth counts those that it had before: it
+	// is that of the node's replica of the controller's group. Registration changes no birth.
+	Disk  string      `json:"disk,omitempty"`
+	Birth model.Birth `json:"birth,omitempty"`
 }
 
 // Come tells whether the node has registered itself.
@@ -29,6 +33,8 @@ type Partition struct {
 	Born  model.Birth `json:"born,omitempty"`
 	Moved uint64      `json:"moved,omitempty"`
 	Move  *Move       `json:"move,omitempty"`
+	// Lost: its only replica was on a disk that is gone. Nothing can be read or written.
+	Lost bool `json:"lost,omitempty"`
 }
 
 // Topic is a topic's record. It is never changed once handed out.

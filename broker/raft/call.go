@@ -34,6 +34,8 @@ const (
 	MethodApplied
 	// MethodMoves asks why the moves of partitions wait that a node makes.
 	MethodMoves
+	// MethodJoin asks for a place in the cluster.
+	MethodJoin
 )
 
 // CallBytesMax bounds a call's body, and an answer's.
@@ -67,7 +69,7 @@ func (h *Host) CallAddress(ctx context.Context, address string, m Method, body [
 }
 
 // deploymentBytes begin every body: nothing is done for a node of another cluster but
-// to say who one is.
+// to say who one is, and to take in one that is of none.
 const deploymentBytes = 8
 
 func (h *Host) call(ctx context.Context, target string, m Method, body []byte) ([]byte, error) {
@@ -91,7 +93,7 @@ func (h *Host) answers() func(ctx context.Context, from string, method uint8, bo
 			return nil, fmt.Errorf("a call of %d bytes names no deployment", len(body))
 		}
 		theirs := binary.LittleEndian.Uint64(body)
-		if theirs != h.options.Deployment && Method(method) != MethodIdentity {
+		if m := Method(method); theirs != h.options.Deployment && m != MethodIdentity && m != MethodJoin {
 			return nil, fmt.Errorf("node %d is of another cluster: its seeds are not those of node %d", node, h.node)
 		}
 		body = body[deploymentBytes:]

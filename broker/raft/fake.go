@@ -124,7 +124,7 @@ func (f *Fake) StartPartition(shard model.ShardID, _ []model.NodeID, m StateMach
 }
 
 // StartController is as of Host.
-func (f *Fake) StartController(_ []model.NodeID, m ControllerMachine) error {
+func (f *Fake) StartController(_ Replica, m ControllerMachine) error {
 	s, err := f.add(ControllerShard, &fakeShard{controller: m})
 	if err != nil {
 		return err

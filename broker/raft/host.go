@@ -148,24 +148,41 @@ func (h *Host) started(shard model.ShardID, members []model.NodeID, fresh bool) 
 	}
 }
 
-// StartController starts this node's replica of the controller's shard.
-func (h *Host) StartController(members []model.NodeID, m ControllerMachine) error {
-	if err := h.damaged(ControllerShard); err != nil {
+// StartController starts this node's replica of the controller's shard; r.Shard is
+// ControllerShard.
+func (h *Host) StartController(r Replica, m ControllerMachine) error {
+	if err := h.startController(r, m); err != nil {
 		return fmt.Errorf("start replica of the controller: %w", err)
 	}
-	create := func(uint64, uint64) sm.IStateMachine { return memoryMachine{machine: m} }
-	c := h.config(ControllerShard, len(members))
-	c.SnapshotEntries, c.CompactionOverhead = controllerSnapshotEntries, controllerSnapshotEntries/2
+	return nil
+}
+
+func (h *Host) startController(r Replica, m ControllerMachine) error {
+	if err := h.claim(r); err != nil {
+		return err
+	}
+	if err := h.damaged(ControllerShard); err != nil {
+		return err
+	}
 	n, err := h.home(ControllerShard)
 	if err != nil {
-		return fmt.Errorf("start replica of the controller: %w", err)
+		return err
 	}
-	initial := h.initial(ControllerShard, members)
-	err = n.StartReplica(initial, false, create, c)
-	if err != nil {
-		return fmt.Errorf("start replica of the controller: %w", err)
+	c := h.config(ControllerShard, len(r.Members))
+	c.SnapshotEntries, c.CompactionOverhead = controllerSnapshotEntries, controllerSnapshotEntries/2
+	initial := h.initial(ControllerShard, r.Members)
+	joins := r.Joins && initial != nil
+	if r.Joins {
+		initial = nil
+		if c.IsNonVoting, err = h.startsAsLearner(r); err != nil {
+			return err
+		}
 	}
-	h.started(ControllerShard, members, initial != nil)
+	create := func(uint64, uint64) sm.IStateMachine { return memoryMachine{machine: m} }
+	if err := n.StartReplica(initial, joins, create, c); err != nil {
+		return err
+	}
+	h.started(ControllerShard, r.Members, initial != nil)
 	return nil
 }
 

@@ -74,7 +74,7 @@ func freeAddress(t testing.TB) string {
 type node interface {
 	Changes() <-chan LeaderChange
 	StartPartition(model.ShardID, []model.NodeID, StateMachine) error
-	StartController([]model.NodeID, ControllerMachine) error
+	StartController(Replica, ControllerMachine) error
 	Propose(model.ShardID, []byte, time.Duration) (*Proposal, error)
 	ProposeController(context.Context, []byte) ([]byte, error)
 	Barrier(context.Context, model.ShardID) error
@@ -116,8 +116,8 @@ func (e eager) StartPartition(s model.ShardID, members []model.NodeID, m StateMa
 	return err
 }
 
-func (e eager) StartController(members []model.NodeID, m ControllerMachine) error {
-	err := e.Fake.StartController(members, m)
+func (e eager) StartController(r Replica, m ControllerMachine) error {
+	err := e.Fake.StartController(r, m)
 	if err == nil {
 		e.Elect(ControllerShard, 0)
 	}
@@ -352,7 +352,7 @@ func TestController(t *testing.T) { inBoth(t, controls) }
 func controls(t *testing.T, w world) {
 	h := w.open(t)
 	m := &echo{}
-	if err := h.StartController([]model.NodeID{0}, m); err != nil {
+	if err := h.StartController(Replica{Shard: ControllerShard, Members: []model.NodeID{0}}, m); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -370,7 +370,7 @@ func controls(t *testing.T, w world) {
 	h = w.open(t)
 	defer h.Close()
 	again := &echo{}
-	if err := h.StartController([]model.NodeID{0}, again); err != nil {
+	if err := h.StartController(Replica{Shard: ControllerShard, Members: []model.NodeID{0}}, again); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := h.ProposeController(ctx, []byte("z")); err != nil {

@@ -94,15 +94,23 @@ func (h *Host) StartReplica(r Replica, m StateMachine) error {
 }
 
 func (h *Host) startReplica(r Replica, m StateMachine) error {
-	if birth, ok := h.births.get(r.Shard); ok && birth != r.Birth {
-		return fmt.Errorf("%w: of birth %d, asked for %d", ErrOtherReplica, birth, r.Birth)
+	if err := h.claim(r); err != nil {
+		return err
 	}
-	h.births.set(r.Shard, r.Birth)
 	err := h.launch(r, m)
 	if err != nil && !h.HasLog(r.Shard) {
 		h.births.forget(r.Shard)
 	}
 	return err
+}
+
+// claim notes which replica of a shard is this node's.
+func (h *Host) claim(r Replica) error {
+	if birth, ok := h.births.get(r.Shard); ok && birth != r.Birth {
+		return fmt.Errorf("%w: of birth %d, asked for %d", ErrOtherReplica, birth, r.Birth)
+	}
+	h.births.set(r.Shard, r.Birth)
+	return nil
 }
 
 func (h *Host) launch(r Replica, m StateMachine) error {

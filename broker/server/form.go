@@ -5,16 +5,22 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
+	"github.com/millrace-io/millrace/broker/cluster"
 	"github.com/millrace-io/millrace/broker/model"
 	"github.com/millrace-io/millrace/broker/raft"
 )
 
 var (
 	// ErrWiped says that the cluster knows a node of this id, and the data directory
-	// knows no cluster. What the node gave its word for is lost: it may not vote.
+	// knows no cluster. What the node gave its word for is lost: it may not vote as what it
+	// was, and comes back as another.
 	ErrWiped = errors.New("the disk of this node was lost or replaced")
+	// ErrGone says that the node was decommissioned, or that another disk has its id by now.
+	ErrGone = errors.New("this data directory is no part of its cluster any more; start with an empty one")
 	// ErrOtherCluster says that a node at the address of a seed is of another cluster.
 	ErrOtherCluster = errors.New("a seed is of another cluster")
 )
@@ -27,20 +33,31 @@ type greeting struct {
 	// Settled: Come is right. A node that has just started may not know yet.
 	Settled bool           `json:"settled"`
 	Come    []model.NodeID `json:"come"` // nodes that have been part of the cluster
+	Gone    []model.NodeID `json:"gone,omitempty"`
+	// Deployment is the cluster's; of builds that do not tell it is 0. Disks are those of Come.
+	Deployment uint64                  `json:"deployment,omitempty"`
+	Disks      map[model.NodeID]string `json:"disks,omitempty"`
+}
+
+// sameSeeds tells whether who greets was formed by the same seeds as far as is known.
+func (g *greeting) sameSeeds(id identity) bool {
+	return g.Deployment == 0 || g.Deployment == id.Deployment
 }
 
 // greet answers raft.MethodIdentity.
 func (s *Server) greet() ([]byte, error) {
 	id := s.identity.Load()
-	g := greeting{Node: id.Node, Cluster: id.Cluster, Formed: id.Formed, Settled: !id.Formed}
+	g := greeting{Node: id.Node, Cluster: id.Cluster, Formed: id.Formed, Settled: !id.Formed, Deployment: id.Deployment, Disks: map[model.NodeID]string{}}
 	if c := s.shared.Load(); c != nil && id.Formed {
 		m := c.Metadata()
 		g.Settled = m.ClusterID != ""
 		for i := range m.Nodes {
 			if m.Nodes[i].Come() {
 				g.Come = append(g.Come, m.Nodes[i].ID)
+				g.Disks[m.Nodes[i].ID] = m.Nodes[i].Disk
 			}
 		}
+		g.Gone = slices.Sorted(maps.Keys(m.Gone))
 	}
 	return json.Marshal(g)
 }
@@ -55,31 +72,50 @@ const (
 )
 
 // meet returns when this node may vote: at once if it has been part of its cluster,
-// else when it has met as many founders as are a majority with it, and none of them
-// has ever met it.
+// else when it has met as many founders as are a majority with it. If one of them knows
+// it, by another disk, it is another node from then on.
 func (s *Server) meet(ctx context.Context, id identity) error {
 	members := id.members()
 	told := time.Now()
 	for {
 		met := 1
 		for _, g := range s.ask(ctx, members) {
-			if err := id.judge(g); err != nil {
+			err := id.judge(g)
+			if errors.Is(err, ErrWiped) {
+				return s.comeBack(ctx, id)
+			}
+			if err != nil {
 				return err
 			}
-			if g.Settled {
+			if g.Settled && g.sameSeeds(id) {
 				met++
 			}
 		}
-		if id.Formed || met > len(members)/2 {
+		if id.Formed || id.Birth > 0 || met > len(members)/2 {
 			return nil
 		}
 		if time.Since(told) > meetTell {
 			told = time.Now()
 			s.log.Info("waiting for other founders", "met", met-1, "founders", members)
 		}
-		select {
-		case <-time.After(meetEvery):
-		case <-ctx.Done():
+		if !pause(ctx, meetEvery) {
+			return ctx.Err()
+		}
+	}
+}
+
+// comeBack is for a founder that learns only now that it was here before.
+func (s *Server) comeBack(ctx context.Context, id identity) error {
+	for {
+		joined, _, err := s.tryJoin(ctx, s.raft, id)
+		if now := s.identity.Load(); joined && now.Deployment != id.Deployment {
+			return fmt.Errorf("%w: it is taken in again; start it once more, with an empty data directory", ErrWiped)
+		}
+		if joined {
+			return nil
+		}
+		s.log.Warn("not taken in again yet", "err", err)
+		if !pause(ctx, meetTell) {
 			return ctx.Err()
 		}
 	}
@@ -87,17 +123,19 @@ func (s *Server) meet(ctx context.Context, id identity) error {
 
 // judge says why a node of identity id must not start beside who greets it so.
 func (id identity) judge(g greeting) error {
-	if !g.Formed {
+	switch {
+	case !g.Formed || !g.sameSeeds(id):
 		return nil
-	}
-	if id.Formed && g.Cluster != id.Cluster {
+	case id.Formed && g.Cluster != id.Cluster:
 		return fmt.Errorf("%w: node %d is of cluster %s, this one of %s", ErrOtherCluster, g.Node, g.Cluster, id.Cluster)
-	}
-	for _, known := range g.Come {
-		if known == id.Node && !id.Formed {
-			return fmt.Errorf("%w: node %d has been part of cluster %s, this data directory has not; restore it, or the node that holds the rest of the cluster's word can lose records",
-				ErrWiped, id.Node, g.Cluster)
-		}
+	case slices.Contains(g.Gone, id.Node):
+		return fmt.Errorf("%w: node %d was decommissioned, says node %d", ErrGone, id.Node, g.Node)
+	case !slices.Contains(g.Come, id.Node):
+		return nil
+	case !id.Formed && id.Birth == 0:
+		return fmt.Errorf("%w: node %d has been part of cluster %s, this data directory has not", ErrWiped, id.Node, g.Cluster)
+	case g.Disks[id.Node] != "" && g.Disks[id.Node] != id.Disk:
+		return fmt.Errorf("%w: another disk is node %d by now, says node %d", ErrGone, id.Node, g.Node)
 	}
 	return nil
 }
@@ -150,8 +188,9 @@ func (s *Server) register(ctx context.Context, id identity) error {
 	if err != nil {
 		return err
 	}
+	n.Disk = id.Disk
 	patience := registerWait
-	if len(id.members()) == 1 {
+	if id.alone() {
 		patience = controllerWait
 	}
 	for {
@@ -161,7 +200,10 @@ func (s *Server) register(ctx context.Context, id identity) error {
 		if err == nil {
 			return s.formed(id, name)
 		}
-		if ctx.Err() != nil || errors.Is(err, raft.ErrStopped) || len(id.members()) == 1 {
+		if errors.Is(err, cluster.ErrNodeGone) {
+			return fmt.Errorf("%w: %w", ErrGone, err)
+		}
+		if ctx.Err() != nil || errors.Is(err, raft.ErrStopped) || id.alone() {
 			return fmt.Errorf("register with the controller: %w", err)
 		}
 		s.log.Warn("not registered with the controller yet", "err", err)
@@ -178,10 +220,7 @@ func (s *Server) formed(id identity, name string) error {
 	switch {
 	case !id.Formed:
 		id.Formed, id.Cluster = true, name
-		if _, err := writeIdentity(s.n.DataDir, id); err != nil {
-			return err
-		}
-		s.identity.Store(&id)
+		return s.become(id)
 	case name != id.Cluster:
 		return fmt.Errorf("%w: the directory says cluster %s, the controller %s", ErrForeignData, id.Cluster, name)
 	}

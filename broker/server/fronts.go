@@ -14,6 +14,7 @@ import (
 	"github.com/millrace-io/millrace/broker/kafka"
 	"github.com/millrace-io/millrace/broker/metrics"
 	"github.com/millrace-io/millrace/broker/model"
+	"github.com/millrace-io/millrace/broker/raft"
 )
 
 // startReplicas starts every partition that this node holds, and keeps on
@@ -106,6 +107,7 @@ func (s *Server) startFronts(context.Context, identity) error {
 		node: s.n.ID, cluster: s.cluster, cores: s.cores, fetch: s.fetch, space: s.space,
 		faults: s.replicas.faults.all, damages: s.damages, sidecar: s.scripts.sidecar, stopped: s.scripts.stopped,
 		reasons: s.reasons,
+		quorum:  func(ctx context.Context) (raft.Members, error) { return s.raft.Members(ctx, raft.ControllerShard) },
 	}
 	s.node.sidecar = s.scripts.sidecar
 	var err error

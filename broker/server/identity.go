@@ -14,6 +14,7 @@ import (
 	"github.com/millrace-io/millrace/broker/config"
 	"github.com/millrace-io/millrace/broker/disk"
 	"github.com/millrace-io/millrace/broker/model"
+	"github.com/millrace-io/millrace/broker/raft"
 )
 
 const (
@@ -52,9 +53,18 @@ type identity struct {
 	// Deployment is drawn from the seeds that the node first had, so that nodes of
 	// clusters that were formed apart take no message from each other; 0: it is alone.
 	Deployment uint64 `json:"deployment,omitempty"`
+	// Disk names this directory, among all that its node ever had.
+	Disk string `json:"disk,omitempty"`
+	// Joins: the node is to be taken in by a cluster that others have formed. Birth is which
+	// of the node's disks this is, from when it was; a founder's first is 0.
+	Joins bool        `json:"joins,omitempty"`
+	Birth model.Birth `json:"birth,omitempty"`
 }
 
-// members are all nodes that form the cluster, this one among them.
+// alone tells whether the node forms a cluster by itself.
+func (id identity) alone() bool { return len(id.Founders) == 0 && !id.Joins }
+
+// members are all nodes that form the cluster.
 func (id identity) members() []model.NodeID {
 	if len(id.Founders) == 0 {
 		return []model.NodeID{id.Node}
@@ -64,11 +74,25 @@ func (id identity) members() []model.NodeID {
 
 // newIdentity is that of a new directory.
 func newIdentity(node model.NodeID, seeds []config.Seed, host string) identity {
-	id := identity{Format: formatVersion, Node: node, Cluster: newClusterID(), Host: host}
-	if len(seeds) > 1 {
+	id := identity{Format: formatVersion, Node: node, Cluster: randomID(), Host: host, Disk: randomID()}
+	switch {
+	case len(seeds) > 0 && !slices.Contains(founders(seeds), node):
+		id.Joins, id.Cluster = true, ""
+	case len(seeds) > 1:
 		id.Founders, id.Deployment = founders(seeds), deployment(seeds)
+	case node == model.NoNode:
+		id.Node = 0
 	}
 	return id
+}
+
+// replica is the node's of the controller's group.
+func (id identity) replica() raft.Replica {
+	r := raft.Replica{Shard: raft.ControllerShard, Birth: id.Birth, Members: id.members(), Joins: id.Birth > 0}
+	if r.Joins && !slices.Contains(r.Members, id.Node) {
+		r.Members = append(slices.Clone(r.Members), id.Node)
+	}
+	return r
 }
 
 func founders(seeds []config.Seed) []model.NodeID {
@@ -85,7 +109,8 @@ func deployment(seeds []config.Seed) uint64 {
 	return binary.LittleEndian.Uint64(sum[:]) | 1<<63 // small ones are the library's
 }
 
-// openIdentity reads the directory's identity, or gives it one when it is new.
+// openIdentity reads the directory's identity, or gives it one when it is new. node is
+// NoNode where it is the directory that knows, or the cluster.
 func openIdentity(dataDir string, node model.NodeID, seeds []config.Seed) (identity, error) {
 	host, err := os.Hostname()
 	if err != nil {
@@ -107,20 +132,27 @@ func openIdentity(dataDir string, node model.NodeID, seeds []config.Seed) (ident
 	case id.Format > formatVersion:
 		return identity{}, fmt.Errorf("%w: %s has format %d, this build reads up to %d; use the newer build",
 			ErrNewerFormat, dataDir, id.Format, formatVersion)
-	case id.Node != node:
+	case id.Node != node && node != model.NoNode && id.Node != model.NoNode:
 		return identity{}, fmt.Errorf("%w: %s holds node %d, this is node %d; start with --node-id %d or another --data-dir",
 			ErrForeignData, dataDir, id.Node, node, id.Node)
 	case id.Host != host:
 		return identity{}, fmt.Errorf("%w: it was %q, now it is %q; give the machine its name back", ErrHostname, id.Host, host)
 	}
-	return id, id.checkSeeds(dataDir, seeds)
+	if err := id.checkSeeds(dataDir, seeds); err != nil || id.Disk != "" {
+		return id, err
+	}
+	id.Disk = randomID() // an older build wrote it
+	return writeIdentity(dataDir, id)
 }
 
 // checkSeeds holds the seeds of this start against those of the first: which nodes
-// form a cluster is decided once, where they live is not.
+// form a cluster is decided once, where they live is not. To a node that has joined they
+// are whom it asks.
 func (id identity) checkSeeds(dataDir string, seeds []config.Seed) error {
 	given := founders(seeds)
 	switch {
+	case id.Joins || id.Birth > 0:
+		return nil
 	case len(id.Founders) == 0 && len(given) <= 1 || slices.Equal(given, id.Founders):
 		return nil
 	case len(id.Founders) == 0:
@@ -155,7 +187,7 @@ func writeIdentity(dataDir string, id identity) (identity, error) {
 	return id, nil
 }
 
-func newClusterID() string {
+func randomID() string {
 	var id model.TopicID
 	_, _ = rand.Read(id[:]) // never fails: see crypto/rand
 	return id.String()

@@ -77,14 +77,14 @@ const (
 // handOver gives away what this node leads, so that producers wait for no election
 // when it has stopped.
 func (s *Server) handOver(ctx context.Context) {
-	id := s.identity.Load()
-	if s.cluster == nil || id == nil || len(id.members()) == 1 {
+	if s.cluster == nil || len(s.cluster.Metadata().Nodes) <= 1 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, handOverMax)
 	defer cancel()
 	s.cluster.Leave()
 	s.tellLeaders()
+	voters := s.controllerVoters(ctx)
 	tries := map[model.ShardID]try{}
 	tick := time.NewTicker(handOverCheck)
 	defer tick.Stop()
@@ -110,7 +110,7 @@ func (s *Server) handOver(ctx context.Context) {
 			return true
 		})
 		if c, ok := s.raft.Leader(raft.ControllerShard); ok && c.Leader == s.n.ID {
-			give(raft.ControllerShard, id.members())
+			give(raft.ControllerShard, voters)
 		}
 		if waiting == 0 {
 			return

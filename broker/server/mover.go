@@ -324,7 +324,7 @@ func (m *mover) caughtUp(ctx context.Context, h *core.Handle, of raft.Member) (b
 	tick := time.NewTicker(catchUpLook)
 	defer tick.Stop()
 	for answered := false; ; {
-		applied, err := m.askApplied(ctx, h.Shard, of)
+		applied, err := askApplied(ctx, m.raft, h.Shard, of)
 		switch {
 		case err == nil && applied >= goal:
 			return true, nil
@@ -349,10 +349,10 @@ func isStarting(err error) bool {
 	return errors.As(err, &r) && (r.Code == refusedNoReplica || r.Code == refusedStarting)
 }
 
-func (m *mover) askApplied(ctx context.Context, shard model.ShardID, of raft.Member) (uint64, error) {
+func askApplied(ctx context.Context, host *raft.Host, shard model.ShardID, of raft.Member) (uint64, error) {
 	body := binary.LittleEndian.AppendUint64(nil, uint64(shard))
 	body = binary.LittleEndian.AppendUint32(body, uint32(of.Birth))
-	b, err := m.raft.Call(ctx, of.Node, raft.MethodApplied, body)
+	b, err := host.Call(ctx, of.Node, raft.MethodApplied, body)
 	if err != nil {
 		return 0, err
 	}

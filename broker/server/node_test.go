@@ -77,12 +77,11 @@ func TestPartialStart(t *testing.T) {
 	}
 	for n := 1; n <= count; n++ {
 		s, log := newNode(t, dir)
-		id, err := openIdentity(dir, s.n.ID, nil)
-		if err != nil {
+		if err := s.identify(); err != nil {
 			t.Fatal(err)
 		}
 		for i, step := range s.steps()[:n] {
-			if err := step(t.Context(), id); err != nil {
+			if err := step(t.Context(), *s.identity.Load()); err != nil {
 				t.Fatalf("step %d: %v", i, err)
 			}
 		}

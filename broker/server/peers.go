@@ -16,8 +16,11 @@ import (
 
 // answer is asked what other nodes call. It may be called before all rooms are there.
 func (s *Server) answer(ctx context.Context, from model.NodeID, m raft.Method, body []byte) ([]byte, error) {
-	if m == raft.MethodIdentity {
+	switch m {
+	case raft.MethodIdentity:
 		return s.greet()
+	case raft.MethodJoin:
+		return s.admit(ctx, body)
 	}
 	c := s.shared.Load()
 	if c == nil {
@@ -37,10 +40,7 @@ func (s *Server) answer(ctx context.Context, from model.NodeID, m raft.Method, b
 		}
 		return nil, s.starting()
 	case raft.MethodApplied:
-		if r := s.held.Load(); r != nil {
-			return r.answerApplied(ctx, body)
-		}
-		return nil, s.starting()
+		return s.answerApplied(ctx, body)
 	}
 	return s.give(ctx, from, m, body)
 }
@@ -90,11 +90,15 @@ func (s *Server) followNodes(ctx context.Context) {
 	defer cancel()
 	known := map[model.NodeID]string{}
 	for {
-		for _, n := range s.cluster.Metadata().Nodes {
+		m := s.cluster.Metadata()
+		for _, n := range m.Nodes {
 			if n.ID != s.n.ID && n.RPC != "" && n.RPC != known[n.ID] {
 				known[n.ID] = n.RPC
 				s.raft.SetAddress(n.ID, n.RPC)
 			}
+		}
+		if _, gone := m.Gone[s.n.ID]; gone {
+			s.end(fmt.Errorf("%w: node %d was decommissioned", ErrGone, s.n.ID))
 		}
 		select {
 		case <-changed:

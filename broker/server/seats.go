@@ -137,11 +137,21 @@ const appliedAsk, appliedAnswer = 12, 8
 const refusedNoReplica = 3
 
 // answerApplied answers raft.MethodApplied.
-func (r *replicas) answerApplied(ctx context.Context, body []byte) ([]byte, error) {
+func (s *Server) answerApplied(ctx context.Context, body []byte) ([]byte, error) {
 	if len(body) != appliedAsk {
 		return nil, fmt.Errorf("%d bytes say whose applied index is asked for, not %d", len(body), appliedAsk)
 	}
 	shard, birth := model.ShardID(binary.LittleEndian.Uint64(body)), model.Birth(binary.LittleEndian.Uint32(body[8:]))
+	if shard == raft.ControllerShard {
+		return s.answerKnown(birth)
+	}
+	if r := s.held.Load(); r != nil {
+		return r.answerApplied(ctx, shard, birth)
+	}
+	return nil, s.starting()
+}
+
+func (r *replicas) answerApplied(ctx context.Context, shard model.ShardID, birth model.Birth) ([]byte, error) {
 	if birth > 0 {
 		r.entered.hear(shard, birth)
 	}

@@ -64,13 +64,13 @@ type Server struct {
 
 	// identity, shared, verbs, held and moves are for who answers other nodes, from when on there are;
 	// led ticks when what is to be announced has changed.
-	identity  atomic.Pointer[identity]
-	shared    atomic.Pointer[cluster.Cluster]
-	verbs     atomic.Pointer[peer.Service]
-	held      atomic.Pointer[replicas]
-	moves     atomic.Pointer[mover]
-	led       chan struct{}
-	advertise string // of node-to-node traffic
+	identity             atomic.Pointer[identity]
+	shared               atomic.Pointer[cluster.Cluster]
+	verbs                atomic.Pointer[peer.Service]
+	held                 atomic.Pointer[replicas]
+	moves                atomic.Pointer[mover]
+	led                  chan struct{}
+	rpcListen, advertise string // of node-to-node traffic
 
 	// repairing are partitions whose files are taken anew; repairMu guards it.
 	repairMu  sync.Mutex
@@ -138,6 +138,14 @@ func (s *Server) die(err error) {
 	time.AfterFunc(dieAfter, func() { os.Exit(exitStorage) })
 }
 
+// end has the node stop, cleanly.
+func (s *Server) end(err error) {
+	select {
+	case s.fatal <- err:
+	default:
+	}
+}
+
 const (
 	// dieAfter is what a failed sync leaves the process: enough to say why.
 	dieAfter    = 200 * time.Millisecond
@@ -159,13 +167,11 @@ func newLogger(n config.Node) *slog.Logger {
 // start builds the rooms from the bottom up. What it opened before an error is
 // closed by stop.
 func (s *Server) start(ctx context.Context) error {
-	id, err := openIdentity(s.n.DataDir, s.n.ID, s.n.Seeds)
-	if err != nil {
+	if err := s.identify(); err != nil {
 		return err
 	}
-	s.identity.Store(&id)
 	for _, step := range s.steps() {
-		if err := step(ctx, id); err != nil {
+		if err := step(ctx, *s.identity.Load()); err != nil {
 			return err
 		}
 	}
@@ -174,10 +180,20 @@ func (s *Server) start(ctx context.Context) error {
 	return nil
 }
 
+// identify learns who this node is, as far as its directory knows.
+func (s *Server) identify() error {
+	id, err := openIdentity(s.n.DataDir, s.n.ID, s.n.Seeds)
+	if err == nil {
+		s.n.ID = id.Node
+		s.identity.Store(&id)
+	}
+	return err
+}
+
 // steps are what a start consists of, in order.
 func (s *Server) steps() []func(context.Context, identity) error {
 	return []func(context.Context, identity) error{
-		s.listen, s.startStorage, s.startController, s.startReplicas, s.startFronts, s.startScripts,
+		s.listen, s.join, s.startStorage, s.startController, s.startReplicas, s.startFronts, s.startScripts,
 	}
 }
 
@@ -193,6 +209,10 @@ func (s *Server) listen(context.Context, identity) error {
 			return fmt.Errorf("listen for %s on %s: %w; choose another with --%s-addr", name, a, err, name)
 		}
 		s.listeners[name] = l
+	}
+	var err error
+	if s.rpcListen, s.advertise, err = s.rpcAddresses(); err != nil {
+		return err
 	}
 	for name, a := range map[string]config.Address{"proxy_addr": s.n.Proxy, "registry_addr": s.n.Registry} {
 		if !a.Off && a != (config.Address{}) {
@@ -260,11 +280,6 @@ func (s *Server) startStorage(_ context.Context, id identity) error {
 
 // openRaft opens the Raft log, and the way to other nodes.
 func (s *Server) openRaft(id identity, memory int64) error {
-	listen, advertise, err := s.rpcAddresses()
-	if err != nil {
-		return err
-	}
-	s.advertise = advertise
 	raft.UseLogger(s.log, s.die)
 	secured, err := s.peerTLS()
 	if err != nil {
@@ -272,7 +287,7 @@ func (s *Server) openRaft(id identity, memory int64) error {
 	}
 	fileBytes, bytesMax := journalSizes(s.n, memory, s.space.Total())
 	s.raft, err = raft.Open(raft.Options{
-		Dir: s.path("raft"), Node: s.n.ID, Deployment: id.Deployment, Listen: listen, Advertise: advertise, Log: s.log,
+		Dir: s.path("raft"), Node: s.n.ID, Deployment: id.Deployment, Listen: s.rpcListen, Advertise: s.advertise, Log: s.log,
 		TLS: secured, JournalFileBytes: fileBytes, JournalBytesMax: bytesMax,
 		Fatal: s.die, Pinned: s.cores.Release, Synced: s.synced, Answer: s.answer,
 	})
@@ -396,14 +411,16 @@ func (s *Server) startController(ctx context.Context, id identity) error {
 	if err := s.meet(ctx, id); err != nil {
 		return err
 	}
-	if err := s.raft.StartController(id.members(), s.cluster.StateMachine()); err != nil {
+	id = *s.identity.Load()
+	if err := s.raft.StartController(id.replica(), s.cluster.StateMachine()); err != nil {
 		return err
 	}
 	s.run(s.followLeaders)
+	s.run(s.followNodes)
 	if err := s.register(ctx, id); err != nil {
 		return err
 	}
-	s.run(s.followNodes)
+	s.run(s.keepQuorum)
 	s.run(s.announce)
 	s.run(s.balance)
 	return nil

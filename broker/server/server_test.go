@@ -82,6 +82,10 @@ func TestIdentityKeepsItsFounders(t *testing.T) {
 	if one, err := openIdentity(alone, 1, three[1:2]); err != nil || one.Deployment != 0 || len(one.members()) != 1 {
 		t.Errorf("alone: %+v, %v", one, err)
 	}
+	joins, err := openIdentity(t.TempDir(), model.NoNode, three)
+	if err != nil || !joins.Joins || joins.Node != model.NoNode || joins.Cluster != "" || joins.alone() {
+		t.Errorf("one that joins: %+v, %v", joins, err)
+	}
 	for name, c := range map[string]struct {
 		dir   string
 		seeds []config.Seed
@@ -106,6 +110,10 @@ func TestJudge(t *testing.T) {
 		"it was there before": {member, greeting{Cluster: "x", Formed: true, Come: []model.NodeID{0, 1}}, nil},
 		"another cluster":     {member, greeting{Cluster: "y", Formed: true}, ErrOtherCluster},
 		"the other is new":    {member, greeting{Cluster: "y"}, nil},
+		"other seeds":         {identity{Node: 1, Deployment: 5}, greeting{Formed: true, Come: []model.NodeID{1}, Deployment: 6}, nil},
+		"it comes back":       {identity{Node: 1, Birth: 1, Disk: "b"}, greeting{Formed: true, Come: []model.NodeID{1}, Disks: map[model.NodeID]string{1: "b"}}, nil},
+		"it was replaced":     {identity{Node: 1, Cluster: "x", Formed: true, Disk: "a"}, greeting{Cluster: "x", Formed: true, Come: []model.NodeID{1}, Disks: map[model.NodeID]string{1: "b"}}, ErrGone},
+		"it was removed":      {member, greeting{Cluster: "x", Formed: true, Gone: []model.NodeID{1}}, ErrGone},
 	} {
 		if err := c.id.judge(c.g); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)

@@ -10,6 +10,7 @@ import (
 	"github.com/millrace-io/millrace/broker/core"
 	"github.com/millrace-io/millrace/broker/fetch"
 	"github.com/millrace-io/millrace/broker/model"
+	"github.com/millrace-io/millrace/broker/raft"
 )
 
 // clusterView answers the admin API's questions about the whole cluster.
@@ -24,6 +25,7 @@ type clusterView struct {
 	sidecar func() api.Sidecar
 	stopped func(context.Context) []string // names of scripts
 	reasons func(context.Context, []model.NodeID) map[model.PartitionID]string
+	quorum  func(context.Context) (raft.Members, error) // the controller's group
 }
 
 // Info implements admin.Cluster.
@@ -71,6 +73,9 @@ func (v *clusterView) Health(ctx context.Context) (api.Health, error) {
 				h.Leaderless = append(h.Leaderless, api.TopicPartition{Topic: t.Name, Partition: p.Index})
 			}
 			problems := v.damaged(ctx, t, p)
+			if p.Lost {
+				problems = append(problems, fmt.Sprintf("%s-%d is lost: its only replica was on a disk that node %d does not have any more; delete the topic", t.Name, p.Index, p.Replicas[0]))
+			}
 			if err := faults[id]; err != nil {
 				problems = append(problems, fmt.Sprintf("%s-%d was not started: %v", t.Name, p.Index, err))
 			}

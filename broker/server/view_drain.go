@@ -84,6 +84,9 @@ func nodeError(err error) error {
 func (v *clusterView) DecommissionStatus(ctx context.Context, node model.NodeID) (api.Decommission, error) {
 	m := v.cluster.Metadata()
 	n, ok := m.Node(node)
+	if _, gone := m.Gone[node]; !ok && gone {
+		return v.removed(ctx, node)
+	}
 	if !ok {
 		return api.Decommission{}, fmt.Errorf("node %d: %w; `millrace cluster info` lists them", node, api.ErrNotFound)
 	}
@@ -109,7 +112,6 @@ func (v *clusterView) DecommissionStatus(ctx context.Context, node model.NodeID)
 			})
 		}
 	}
-	d.Finished = n.State == controller.NodeDecommissioning && len(d.Partitions) == 0
 	if n.State == controller.NodeActive {
 		d.Partitions = []api.DecommissionPartition{} // they stay
 		return d, nil
@@ -118,6 +120,20 @@ func (v *clusterView) DecommissionStatus(ctx context.Context, node model.NodeID)
 	for i := range d.Partitions {
 		r := &d.Partitions[i]
 		r.Reason, r.Next = waitsFor(m, &held[i], node, r.Leader, reasons[ids[i]])
+	}
+	return d, nil
+}
+
+// removed tells of a node that was removed whether it still has a vote.
+func (v *clusterView) removed(ctx context.Context, node model.NodeID) (api.Decommission, error) {
+	d := api.Decommission{Node: node, State: "removed", Partitions: []api.DecommissionPartition{}}
+	group, err := v.quorum(ctx)
+	if err != nil {
+		return d, err
+	}
+	d.Finished = !slices.ContainsFunc(slices.Concat(group.Voters, group.Learners), func(m raft.Member) bool { return m.Node == node })
+	if !d.Finished {
+		d.State = "leaving"
 	}
 	return d, nil
 }

@@ -46,28 +46,6 @@ type errorOf string
 
 func (e errorOf) Error() string { return string(e) }
 
-// TestWipedNodeDoesNotVote: a node that lost its disk is told so, and the others go on.
-func TestWipedNodeDoesNotVote(t *testing.T) {
-	c := node.NewCluster(t, 3, node.Options{})
-	c.Start()
-	createTopic(t, c, 0, 3, 3)
-	w := startWriter(t, c, 3)
-	w.more(t, 5)
-	c.Nodes[1].Kill()
-	if err := os.RemoveAll(c.Nodes[1].O.Dir); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Nodes[1].TryRestart(); err == nil {
-		t.Fatal("it came back as if nothing had happened")
-	}
-	if log := c.Nodes[1].Log(4000); !strings.Contains(log, "lost or replaced") {
-		t.Errorf("the log does not say what is wrong:\n%s", log)
-	}
-	w.more(t, 5)
-	w.stop(t)
-	w.check(t, c)
-}
-
 // TestStrangersDoNotMix: a node whose seeds are others finds nobody, even where they
 // live at the addresses that it knows.
 func TestStrangersDoNotMix(t *testing.T) {

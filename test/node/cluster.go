@@ -36,22 +36,38 @@ func NewCluster(t testing.TB, count int, o Options) *Cluster {
 	for i := range count {
 		o := o
 		o.ID, o.Seeds = i, strings.Join(seeds, ",")
-		o.Args = append(slices.Clone(o.Args), "--rpc-addr", own[i])
-		logs := ""
-		if o.Keep != "" {
-			logs = filepath.Join(o.Keep, fmt.Sprint(i))
-			o.Dir = filepath.Join(logs, "data")
-			if err := os.MkdirAll(logs, 0o755); err != nil {
-				t.Fatal(err)
-			}
-		} else {
-			logs, o.Dir = t.TempDir(), t.TempDir()
-		}
-		n := &Node{T: t, O: o, LogPath: filepath.Join(logs, "broker.log")}
-		t.Cleanup(n.Kill)
-		c.Nodes = append(c.Nodes, n)
+		c.add(o, own[i])
 	}
 	return c
+}
+
+// add makes one more node, that other nodes reach at address.
+func (c *Cluster) add(o Options, address string) {
+	c.T.Helper()
+	o.Args = append(slices.Clone(o.Args), "--rpc-addr", address)
+	logs := ""
+	if o.Keep != "" {
+		logs = filepath.Join(o.Keep, fmt.Sprint(len(c.Nodes)))
+		o.Dir = filepath.Join(logs, "data")
+		if err := os.MkdirAll(logs, 0o755); err != nil {
+			c.T.Fatal(err)
+		}
+	} else {
+		logs, o.Dir = c.T.TempDir(), c.T.TempDir()
+	}
+	n := &Node{T: c.T, O: o, LogPath: filepath.Join(logs, "broker.log")}
+	c.T.Cleanup(n.Kill)
+	c.Nodes = append(c.Nodes, n)
+}
+
+// Join starts one more node, the last of Nodes from then on, that joins the cluster
+// under an id, or one that it is assigned: -1.
+func (c *Cluster) Join(id int) {
+	c.T.Helper()
+	o := c.Nodes[0].O
+	o.ID, o.Args = id, o.Args[:len(o.Args)-2]
+	c.add(o, freeAddresses(c.T, 1)[0])
+	c.Start(len(c.Nodes) - 1)
 }
 
 // freeAddresses gives addresses that nobody listens at now.

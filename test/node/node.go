@@ -40,7 +40,8 @@ type Options struct {
 	Sidecar bool
 	// Env is added to the environment.
 	Env []string
-	// ID is the node's, Seeds what --seeds names; empty: it is alone.
+	// ID is the node's, -1 for one that is assigned; Seeds what --seeds names, empty: it
+	// is alone.
 	ID    int
 	Seeds string
 }
@@ -113,9 +114,12 @@ func (n *Node) args() []string {
 		sidecar = "child"
 	}
 	args := append([]string{}, n.O.Wrap...)
-	args = append(args, Bin(n.T, "millrace"), "start", "--data-dir", n.O.Dir, "--mode", "dev", "--node-id", strconv.Itoa(n.O.ID),
+	args = append(args, Bin(n.T, "millrace"), "start", "--data-dir", n.O.Dir, "--mode", "dev",
 		"--kafka-addr", kafka, "--admin-addr", admin,
 		"--proxy-addr", "off", "--registry-addr", "off", "--sidecar", sidecar)
+	if n.O.ID >= 0 {
+		args = append(args, "--node-id", strconv.Itoa(n.O.ID))
+	}
 	if n.O.Seeds != "" {
 		args = append(args, "--seeds", n.O.Seeds)
 	} else {

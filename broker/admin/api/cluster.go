@@ -17,9 +17,9 @@ type NodeInfo struct {
 // Decommission is how far a node is from holding nothing.
 type Decommission struct {
 	Node       model.NodeID            `json:"node"`
-	State      string                  `json:"state" doc:"active or decommissioning"`
+	State      string                  `json:"state" doc:"active, decommissioning, leaving or removed"`
 	Alive      bool                    `json:"alive"`
-	Finished   bool                    `json:"finished" doc:"It is decommissioning and holds no replica any more: it may be stopped"`
+	Finished   bool                    `json:"finished" doc:"It holds nothing any more and has no vote: it is no part of the cluster"`
 	Partitions []DecommissionPartition `json:"partitions" doc:"Those that it still holds"`
 }
 

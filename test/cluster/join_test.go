@@ -1,0 +1,105 @@
+package cluster
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/millrace-io/millrace/broker/admin/api"
+	"github.com/millrace-io/millrace/test/node"
+)
+
+// TestWipedNode: a node that lost its disk comes back under its id with new replicas, and
+// is as good as any other once they are whole.
+func TestWipedNode(t *testing.T) {
+	c, w := three(t, 3)
+	c.Nodes[1].Kill()
+	w.more(t, 5)
+	if err := os.RemoveAll(c.Nodes[1].O.Dir); err != nil {
+		t.Fatal(err)
+	}
+	c.Start(1)
+	if log := c.Nodes[1].Log(1 << 20); !strings.Contains(log, "lost or replaced") {
+		t.Errorf("the log does not say what became of the disk:\n%s", log)
+	}
+	settled(t, c.Nodes[0])
+	c.Nodes[2].Kill() // node 1 is needed now, in every group
+	w.more(t, 20)
+	if _, err := c.Nodes[0].CLI("topic", "create", "later", "-p", "2", "-r", "3"); err != nil {
+		t.Fatalf("the controller lacks a majority: %v", err)
+	}
+	w.stop(t)
+	c.Start(2)
+	w.check(t, c)
+}
+
+// settled waits until no partition of the topic is being moved.
+func settled(t *testing.T, n *node.Node) {
+	t.Helper()
+	await(t, "the moves to be over", func() error {
+		out, err := n.CLI("cluster", "partitions", "move-status")
+		if err == nil && strings.Contains(out, topic) {
+			err = errors.New(out)
+		}
+		return err
+	})
+}
+
+// TestJoin: nodes join, are given ids, hold and lead partitions, and take the place of a
+// founder that goes, also in the controller's group.
+func TestJoin(t *testing.T) {
+	c, w := three(t, 3)
+	c.Join(-1)
+	c.Join(7)
+	if line := c.Nodes[3].Line; !strings.Contains(line, "node=3 ") {
+		t.Errorf("the first to join is called %q", line)
+	}
+	run := func(on int, args ...string) string {
+		t.Helper()
+		out, err := c.Nodes[on].CLI(append([]string{"cluster"}, args...)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	run(4, "partitions", "move", topic+"/0:3,7,0", topic+"/1:7,3,1")
+	run(1, "decommission", "0")
+	await(t, "node 0 to have left", func() error {
+		var d api.Decommission
+		if err := json.Unmarshal([]byte(run(1, "decommission-status", "0", "--format", "json")), &d); err != nil {
+			return err
+		}
+		if !d.Finished {
+			return fmt.Errorf("%+v", d)
+		}
+		return nil
+	})
+	select {
+	case <-c.Nodes[0].Done():
+	case <-time.After(patience):
+		t.Fatal("it runs on")
+	}
+	if err := c.Nodes[0].TryRestart(); err == nil || !strings.Contains(c.Nodes[0].Log(4000), "no part of its cluster any more") {
+		t.Errorf("a node that was removed starts: %v", err)
+	}
+	for p := range 2 {
+		if got := preferredOf(t, c.Nodes[1], p); !slices.Contains([]int{3, 7}, got) {
+			t.Errorf("partition %d is led by %d", p, got)
+		}
+	}
+	w.more(t, 20)
+	c.Nodes[2].Kill() // of the founders one is left
+	w.more(t, 20)
+	if _, err := c.Nodes[3].CLI("topic", "create", "later", "-p", "2", "-r", "3"); err != nil {
+		t.Fatalf("the controller lacks a majority: %v", err)
+	}
+	w.stop(t)
+	c.Start(2)
+	c.Nodes = c.Nodes[1:]
+	w.check(t, c)
+}
