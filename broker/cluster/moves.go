@@ -50,8 +50,8 @@ func (c *Cluster) Moved(ctx context.Context, id model.PartitionID, revision uint
 
 // Join takes in a node whose data directory knows no cluster, and gives its id and birth:
 // see controller.JoinNode. It may be repeated.
-func (c *Cluster) Join(ctx context.Context, n Node) (model.NodeID, model.Birth, error) {
-	r, err := c.propose(ctx, controller.Command{JoinNode: &controller.JoinNode{Node: n}})
+func (c *Cluster) Join(ctx context.Context, n Node, renew bool) (model.NodeID, model.Birth, error) {
+	r, err := c.propose(ctx, controller.Command{JoinNode: &controller.JoinNode{Node: n, Renew: renew}})
 	if err != nil {
 		return model.NoNode, 0, err
 	}
@@ -61,5 +61,11 @@ func (c *Cluster) Join(ctx context.Context, n Node) (model.NodeID, model.Birth, 
 // RemoveNode ends the membership of a node that is decommissioned and empty.
 func (c *Cluster) RemoveNode(ctx context.Context, node model.NodeID) error {
 	_, err := c.propose(ctx, controller.Command{RemoveNode: &controller.RemoveNode{Node: node}})
+	return err
+}
+
+// RenewReplica has a node's replica of a birth begin anew: see controller.RenewReplica.
+func (c *Cluster) RenewReplica(ctx context.Context, id model.PartitionID, node model.NodeID, birth model.Birth) error {
+	_, err := c.propose(ctx, controller.Command{RenewReplica: &controller.RenewReplica{Partition: id, Node: node, Birth: birth}})
 	return err
 }

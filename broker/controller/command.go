@@ -39,6 +39,7 @@ type Command struct {
 	RecommissionNode   *RecommissionNode   `json:"recommission_node,omitempty"`
 	JoinNode           *JoinNode           `json:"join_node,omitempty"`
 	RemoveNode         *RemoveNode         `json:"remove_node,omitempty"`
+	RenewReplica       *RenewReplica       `json:"renew_replica,omitempty"`
 }
 
 // RegisterNode enters a node or changes its addresses. ClusterID and Founders are

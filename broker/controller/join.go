@@ -9,14 +9,26 @@ import (
 // JoinNode takes a node in whose data directory knows no cluster: a new one, or one that
 // lost its disk. Node has what RegisterNode takes; its Disk names the directory, so that
 // whoever asks twice is given the same. Node.ID may be NoNode: an id is assigned.
+//
+// Renew: its data is there, and only its log of the controller's group is lost, that of
+// Node.Birth. It gets another birth, and no partition does.
 type JoinNode struct {
-	Node Node `json:"node"`
+	Node  Node `json:"node"`
+	Renew bool `json:"renew,omitempty"`
 }
 
 // RemoveNode ends the membership of a node that is being decommissioned and holds nothing
 // any more. Its id is not assigned again.
 type RemoveNode struct {
 	Node model.NodeID `json:"node"`
+}
+
+// RenewReplica has a node's replica of a partition begin anew that cannot be started: its
+// files, or its log, are damaged. Birth is the replica's: of another nothing is done.
+type RenewReplica struct {
+	Partition model.PartitionID `json:"partition"`
+	Node      model.NodeID      `json:"node"`
+	Birth     model.Birth       `json:"birth"`
 }
 
 // joinNode answers the node's id and birth. A node that the cluster knows by another disk
@@ -33,9 +45,18 @@ func (s *State) joinNode(c *JoinNode) (Result, bool) {
 		return refused(refuse(ErrInvalidNode, "id %d is negative", n.ID))
 	}
 	for _, old := range s.nodes {
+		if old.Disk == n.Disk && c.Renew && old.Birth == n.Birth {
+			again := *old
+			again.Birth++
+			s.nodes[old.ID] = &again
+			return Result{ClusterID: s.clusterID, Node: &NodeResult{ID: old.ID, Birth: again.Birth}}, true
+		}
 		if old.Disk == n.Disk {
 			return Result{ClusterID: s.clusterID, Node: &NodeResult{ID: old.ID, Birth: old.Birth}}, false
 		}
+	}
+	if c.Renew {
+		return refused(refuse(ErrNodeGone, "no node has this disk: node %d was removed, or is another disk's", n.ID))
 	}
 	if old, ok := s.nodes[n.ID]; ok && !old.Come() {
 		return refused(refuse(ErrInvalidNode, "node %d is to form the cluster, and has not come yet: start it with --seeds that name it", n.ID))
@@ -117,6 +138,22 @@ func (p *Partition) renew(node model.NodeID, version uint64) (changed bool) {
 	}
 	p.Move = &move
 	return true
+}
+
+func (s *State) renewReplica(c *RenewReplica) (Result, bool) {
+	t, p, no := s.partition(c.Partition)
+	if no != nil {
+		return refused(no)
+	}
+	if seat, ok := p.Seat(c.Node); !ok || seat.Birth != c.Birth {
+		return refused(refuse(ErrConflict, "node %d holds no replica %d of partition %d of topic %q", c.Node, c.Birth, p.Index, t.Name))
+	}
+	if len(p.Replicas) == 1 && p.Replicas[0] == c.Node {
+		return refused(refuse(ErrInvalidAssignment, "partition %d of topic %q is on node %d alone", p.Index, t.Name, c.Node))
+	}
+	p.renew(c.Node, s.version)
+	s.putPartition(t, p)
+	return Result{Partitions: []PartitionResult{{Partition: &p}}}, true
 }
 
 func (s *State) removeNode(c *RemoveNode) (Result, bool) {

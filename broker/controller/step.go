@@ -58,6 +58,8 @@ func (s *State) step(c *Command) (r Result, changed bool) {
 		return s.joinNode(c.JoinNode)
 	case c.RemoveNode != nil:
 		return s.removeNode(c.RemoveNode)
+	case c.RenewReplica != nil:
+		return s.renewReplica(c.RenewReplica)
 	}
 	return Result{Refused: refuse(ErrCommand, "it asks nothing that this build knows")}, false
 }

@@ -219,10 +219,12 @@ func (w *world) moveCommand(verb, name string, a args) (Command, bool) {
 		if err != nil {
 			n = int(model.NoNode)
 		}
-		return Command{JoinNode: &JoinNode{Node: Node{ID: model.NodeID(n), Host: "h", RPC: a.one("rpc"), Disk: a.one("disk")}}}, true
+		return Command{JoinNode: &JoinNode{Renew: a.one("renew") != "", Node: Node{ID: model.NodeID(n), Host: "h", RPC: a.one("rpc"), Disk: a.one("disk"), Birth: model.Birth(a.number("birth", 0))}}}, true
 	case "leave":
 		n, _ := strconv.Atoi(name)
 		return Command{RemoveNode: &RemoveNode{Node: model.NodeID(n)}}, true
+	case "renew":
+		return Command{RenewReplica: &RenewReplica{Partition: w.partitionID(name), Node: model.NodeID(a.number("node", 0)), Birth: model.Birth(a.number("birth", 0))}}, true
 	case "moved":
 		id := w.partitionID(name)
 		_, p, _ := w.s.partition(id)

@@ -161,7 +161,7 @@ func (h *Host) startController(r Replica, m ControllerMachine) error {
 	if err := h.claim(r); err != nil {
 		return err
 	}
-	if err := h.damaged(ControllerShard); err != nil {
+	if err := h.Damaged(ControllerShard); err != nil {
 		return err
 	}
 	n, err := h.home(ControllerShard)

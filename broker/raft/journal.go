@@ -79,8 +79,8 @@ func (h *Host) snapshotController() {
 	}
 }
 
-// damaged tells what a shard's log has lost, or nil.
-func (h *Host) damaged(shard model.ShardID) error {
+// Damaged tells what a shard's log has lost, or nil.
+func (h *Host) Damaged(shard model.ShardID) error {
 	err := h.journal.Damaged()[raftio.GetNodeInfo(uint64(shard), h.own(shard))]
 	if err == nil {
 		return nil

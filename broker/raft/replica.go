@@ -114,7 +114,7 @@ func (h *Host) claim(r Replica) error {
 }
 
 func (h *Host) launch(r Replica, m StateMachine) error {
-	if err := h.damaged(r.Shard); err != nil {
+	if err := h.Damaged(r.Shard); err != nil {
 		return err
 	}
 	if err := h.checkMachine(r.Shard, m); err != nil {

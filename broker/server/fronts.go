@@ -24,7 +24,7 @@ func (s *Server) startReplicas(ctx context.Context, _ identity) error {
 	s.replicas = &replicas{
 		node: s.n.ID, dir: s.n.DataDir, fs: disk.OS{}, memory: s.memory, past: s.past, cluster: s.cluster, cores: s.cores, raft: s.raft,
 		produce: s.produce, log: s.log, revision: map[model.PartitionID]uint64{},
-		faults: newFaults(), damages: s.damages, busy: s.underRepair, entered: newEntered(), settled: make(chan struct{}),
+		faults: newFaults(), damages: s.damages, spawn: s.run, busy: s.underRepair, entered: newEntered(), settled: make(chan struct{}),
 	}
 	s.held.Store(s.replicas)
 	if err := s.replicas.setAsideStrangers(time.Now()); err != nil {

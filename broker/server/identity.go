@@ -64,6 +64,9 @@ type identity struct {
 // alone tells whether the node forms a cluster by itself.
 func (id identity) alone() bool { return len(id.Founders) == 0 && !id.Joins }
 
+// newcomer tells whether no cluster knows the node yet.
+func (id identity) newcomer() bool { return id.Joins && id.Birth == 0 }
+
 // members are all nodes that form the cluster.
 func (id identity) members() []model.NodeID {
 	if len(id.Founders) == 0 {

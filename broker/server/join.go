@@ -19,6 +19,7 @@ type application struct {
 	// 0: it is a new one.
 	Deployment uint64       `json:"deployment,omitempty"`
 	Node       cluster.Node `json:"node"`
+	Renew      bool         `json:"renew,omitempty"` // see controller.JoinNode
 }
 
 type admission struct {
@@ -51,7 +52,7 @@ func (s *Server) admit(ctx context.Context, body []byte) ([]byte, error) {
 			return nil, fmt.Errorf("node %d is alive, with another data directory, at %s: give this one another --node-id, or stop that one", known.ID, known.RPC)
 		}
 	}
-	node, birth, err := c.Join(ctx, a.Node)
+	node, birth, err := c.Join(ctx, a.Node, a.Renew)
 	if err != nil {
 		return nil, err
 	}
@@ -113,10 +114,10 @@ func (s *Server) tryJoin(ctx context.Context, calls caller, id identity) (joined
 			continue
 		}
 		g := s.askAddress(ctx, calls, seed.Address)
-		if g == nil || !g.Formed || !g.Settled || !id.Joins && (!g.sameSeeds(id) || !slices.Contains(g.Come, id.Node)) {
+		if g == nil || !g.Formed || !g.Settled || !id.newcomer() && (!g.sameSeeds(id) || !slices.Contains(g.Come, id.Node)) {
 			continue
 		}
-		wiped = !id.Joins
+		wiped = !id.newcomer()
 		if err = s.apply(ctx, calls, seed.Address, id); err == nil {
 			return true, wiped, nil
 		}
@@ -132,10 +133,10 @@ func (s *Server) apply(ctx context.Context, calls caller, address string, id ide
 		return err
 	}
 	a := application{Node: n}
-	if !id.Joins {
+	if !id.newcomer() {
 		a.Deployment = id.Deployment
 	}
-	a.Node.ID, a.Node.Disk = id.Node, id.Disk
+	a.Node.ID, a.Node.Disk, a.Node.Birth, a.Renew = id.Node, id.Disk, id.Birth, id.Formed
 	body, err := json.Marshal(a)
 	if err != nil {
 		return err
@@ -150,12 +151,34 @@ func (s *Server) apply(ctx context.Context, calls caller, address string, id ide
 	if err := json.Unmarshal(b, &in); err != nil {
 		return fmt.Errorf("read an admission: %w", err)
 	}
-	if !id.Joins {
+	if !id.newcomer() && !id.Formed {
 		s.log.Warn("the disk of this node was lost or replaced: it comes back with new replicas", "node", in.Node, "birth", in.Birth)
 	}
 	id.Node, id.Birth, id.Cluster, id.Deployment, id.Founders = in.Node, in.Birth, in.Cluster, in.Deployment, in.Founders
 	return s.become(id)
 }
+
+// renewController is for a node whose log of the cluster's metadata is lost, or damaged:
+// what it gave its word for is not known any more, and it begins that replica anew.
+func (s *Server) renewController(ctx context.Context, id identity, why error) error {
+	s.log.Warn("the log of the cluster's metadata begins anew, from other nodes", "why", why)
+	for {
+		joined, _, err := s.tryJoin(ctx, s.raft, id)
+		switch {
+		case joined && s.raft.HasLog(raft.ControllerShard):
+			return s.raft.Remove(raft.ControllerShard)
+		case joined:
+			return nil
+		}
+		s.log.Warn("no other replica of it yet", "err", err)
+		if !pause(ctx, renewPause) {
+			return ctx.Err()
+		}
+	}
+}
+
+// renewPause lies between two tries.
+const renewPause = 2 * time.Second
 
 // become makes id this node's, for good.
 func (s *Server) become(id identity) error {

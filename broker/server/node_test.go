@@ -20,6 +20,7 @@ import (
 	"github.com/millrace-io/millrace/broker/fetch"
 	"github.com/millrace-io/millrace/broker/model"
 	"github.com/millrace-io/millrace/broker/produce"
+	"github.com/millrace-io/millrace/broker/raft"
 	"github.com/millrace-io/millrace/broker/record"
 	"github.com/millrace-io/millrace/sdk/manifest"
 )
@@ -203,6 +204,7 @@ func (s *Server) checkViews(t *testing.T, stays *cluster.Topic) {
 	v := &clusterView{
 		node: s.n.ID, cluster: s.cluster, cores: s.cores, fetch: s.fetch, space: s.space,
 		faults: s.replicas.faults.all, damages: s.damages, sidecar: s.scripts.sidecar, stopped: s.scripts.stopped,
+		quorum: func(ctx context.Context) (raft.Members, error) { return s.raft.Members(ctx, raft.ControllerShard) },
 	}
 	h, err := v.Health(t.Context())
 	if err != nil || !h.Healthy || h.Controller != 0 || len(h.Leaderless) != 0 {

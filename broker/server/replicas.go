@@ -54,6 +54,7 @@ type replicas struct {
 	revision map[model.PartitionID]uint64
 	faults   *faults
 	damages  *damages
+	spawn    func(func(context.Context))
 	// busy tells whether somebody else works on a replica now.
 	busy func(model.PartitionID) bool
 	// settled is closed once every partition of the first snapshot was started.
@@ -146,6 +147,7 @@ func (r *replicas) startAll(ctx context.Context, missing []start) {
 		if r.faults.set(s.id, s.err) {
 			r.log.Error("partition not started", "topic", s.topic.Name, "partition", s.id.Index, "err", s.err)
 		}
+		r.renew(&s)
 	}
 }
 

@@ -405,8 +405,13 @@ func (s *Server) startController(ctx context.Context, id identity) error {
 	s.cluster = cluster.New(cluster.Options{Node: s.n.ID, Proposer: s.raft, Founders: id.Founders, Static: s.n.Static, Log: s.log})
 	s.node.cluster = s.cluster
 	s.shared.Store(s.cluster)
-	if id.Formed && !s.raft.HasLog(raft.ControllerShard) {
-		return ErrMetadataLost
+	if lost := s.metadataLost(id); lost != nil && id.alone() {
+		return lost
+	} else if lost != nil {
+		if err := s.renewController(ctx, id, lost); err != nil {
+			return err
+		}
+		id = *s.identity.Load()
 	}
 	if err := s.meet(ctx, id); err != nil {
 		return err
@@ -424,6 +429,14 @@ func (s *Server) startController(ctx context.Context, id identity) error {
 	s.run(s.announce)
 	s.run(s.balance)
 	return nil
+}
+
+// metadataLost tells what became of the log of the cluster's metadata.
+func (s *Server) metadataLost(id identity) error {
+	if id.Formed && !s.raft.HasLog(raft.ControllerShard) {
+		return ErrMetadataLost
+	}
+	return s.raft.Damaged(raft.ControllerShard)
 }
 
 // registration is what others are told of this node.

@@ -3,7 +3,9 @@ package server
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/millrace-io/millrace/broker/admin/api"
 	"github.com/millrace-io/millrace/broker/cluster"
@@ -55,7 +57,7 @@ func nodeInfo(c *cluster.Cluster, m *cluster.Metadata, n cluster.Node) api.NodeI
 func (v *clusterView) Health(ctx context.Context) (api.Health, error) {
 	m := v.cluster.Metadata()
 	h := api.Health{
-		Controller: m.Controller, Sidecar: v.sidecar().State, LowSpace: v.space.Check() != nil,
+		Controller: m.Controller, Voters: v.voters(ctx), Sidecar: v.sidecar().State, LowSpace: v.space.Check() != nil,
 		NodesDown: []model.NodeID{}, Leaderless: []api.TopicPartition{}, UnderReplicated: []api.TopicPartition{},
 		Damaged: []api.TopicPartition{}, ScriptsStopped: append([]string{}, v.stopped(ctx)...), Problems: []string{},
 	}
@@ -90,6 +92,24 @@ func (v *clusterView) Health(ctx context.Context) (api.Health, error) {
 	return h, nil
 }
 
+// votersWait bounds the question who votes: without a majority nobody answers.
+const votersWait = 2 * time.Second
+
+func (v *clusterView) voters(ctx context.Context) []model.NodeID {
+	ctx, cancel := context.WithTimeout(ctx, votersWait)
+	defer cancel()
+	nodes := []model.NodeID{}
+	group, err := v.quorum(ctx)
+	if err != nil {
+		return nodes
+	}
+	for _, m := range group.Voters {
+		nodes = append(nodes, m.Node)
+	}
+	slices.Sort(nodes)
+	return nodes
+}
+
 // damaged says which ranges of a partition cannot be read.
 func (v *clusterView) damaged(ctx context.Context, t *cluster.Topic, p cluster.Partition) (problems []string) {
 	start := func() model.Offset {
@@ -109,6 +129,9 @@ func (v *clusterView) damaged(ctx context.Context, t *cluster.Topic, p cluster.P
 func (v *clusterView) problems(h api.Health) (problems []string) {
 	if h.Controller == model.NoNode {
 		problems = append(problems, "the controller has no leader: topics and scripts cannot be changed; wait for an election")
+	}
+	if len(h.Voters) == 0 {
+		problems = append(problems, "no majority of the nodes that vote on the cluster's metadata answers: bring them back")
 	}
 	if len(h.NodesDown) > 0 {
 		problems = append(problems, fmt.Sprintf("nodes that are down: %v; see their logs", h.NodesDown))

@@ -33,6 +33,18 @@ func TestDamageIsRepaired(t *testing.T) {
 		})
 		w.more(t, 20)
 	}
+	n := c.Nodes[leader]
+	n.Kill()
+	spoilCheckpoints(t, n)
+	beginAnew(t, c, leader, partitions)
+	// Another loses its Raft log, and so the cluster's metadata.
+	other := (leader + 2) % 3
+	c.Nodes[other].Kill()
+	if err := os.RemoveAll(filepath.Join(c.Nodes[other].O.Dir, "raft")); err != nil {
+		t.Fatal(err)
+	}
+	beginAnew(t, c, other, partitions)
+	w.more(t, 20)
 	w.stop(t)
 	for _, n := range c.Nodes { // each partition is read from every node that holds it
 		w.check(t, c)
@@ -40,6 +52,19 @@ func TestDamageIsRepaired(t *testing.T) {
 		w.check(t, c)
 		c.Start(n.O.ID)
 	}
+}
+
+// beginAnew starts a node and waits until its replicas are other ones, and are whole.
+func beginAnew(t *testing.T, c *node.Cluster, n, partitions int) {
+	t.Helper()
+	c.Start(n)
+	await(t, "the replicas that are lost to begin anew", func() error {
+		if log := c.Nodes[n].Log(1 << 20); strings.Count(log, "damaged replica begins anew") < partitions {
+			return errorOf(tail(log))
+		}
+		return nil
+	})
+	settled(t, c.Nodes[n])
 }
 
 func tail(log string) string { return log[max(0, len(log)-2000):] }
@@ -78,6 +103,31 @@ func spoil(t *testing.T, n *node.Node, partitions int) {
 		}
 		if err = errors.Join(err, f.Close()); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// spoilCheckpoints changes both checkpoints of each of the topic's partitions.
+func spoilCheckpoints(t *testing.T, n *node.Node) {
+	t.Helper()
+	logs, err := filepath.Glob(filepath.Join(n.O.Dir, "topics", "*", "*", "*.log"))
+	if err != nil || len(logs) == 0 {
+		t.Fatal(logs, err)
+	}
+	for _, log := range logs {
+		names, err := filepath.Glob(filepath.Join(filepath.Dir(log), "checkpoint.*"))
+		if err != nil || len(names) == 0 {
+			t.Fatal(names, err)
+		}
+		for _, name := range names {
+			b, err := os.ReadFile(name)
+			if err == nil {
+				b[20] ^= 0x40 // in its body
+				err = os.WriteFile(name, b, 0o644)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 }

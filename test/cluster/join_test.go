@@ -103,3 +103,44 @@ func TestJoin(t *testing.T) {
 	c.Nodes = c.Nodes[1:]
 	w.check(t, c)
 }
+
+// TestGrow: a node alone becomes a cluster that stands without it.
+func TestGrow(t *testing.T) {
+	c := node.NewCluster(t, 1, node.Options{})
+	c.Start()
+	createTopic(t, c, 0, 2, 1)
+	w := startWriter(t, c, 2)
+	w.more(t, 20)
+	c.Join(-1)
+	c.Join(-1)
+	if _, err := c.Nodes[2].CLI("cluster", "partitions", "move", topic+"/0:1,2,0", topic+"/1:2,0,1"); err != nil {
+		t.Fatal(err)
+	}
+	settled(t, c.Nodes[2])
+	await(t, "three to vote", func() error {
+		var h api.Health
+		out, err := c.Nodes[2].CLI("cluster", "health", "--format", "json")
+		if err == nil {
+			err = json.Unmarshal([]byte(out), &h)
+		}
+		if err == nil && len(h.Voters) < 3 {
+			err = errorOf(out)
+		}
+		return err
+	})
+	await(t, "others to lead, which the writer learns by it", func() error {
+		if l := leaderOf(t, c.Nodes[1], 0); l == 0 {
+			return errors.New("node 0 leads")
+		}
+		return nil
+	})
+	w.more(t, 20)
+	c.Nodes[0].Kill()
+	w.more(t, 20)
+	if _, err := c.Nodes[1].CLI("topic", "create", "later", "-p", "2", "-r", "2"); err != nil {
+		t.Fatal(err)
+	}
+	w.stop(t)
+	c.Start(0)
+	w.check(t, c)
+}

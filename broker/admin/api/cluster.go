@@ -72,6 +72,7 @@ type ClusterInfo struct {
 type Health struct {
 	Healthy         bool             `json:"healthy"`
 	Controller      model.NodeID     `json:"controller"`
+	Voters          []model.NodeID   `json:"controller_voters" doc:"Nodes that vote on the cluster's metadata; empty while no majority of them answers"`
 	Nodes           []model.NodeID   `json:"nodes"`
 	NodesDown       []model.NodeID   `json:"nodes_down"`
 	Leaderless      []TopicPartition `json:"leaderless_partitions"`
