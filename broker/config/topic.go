@@ -67,6 +67,7 @@ type Cluster struct {
 	FetchBytesMax       int
 	FetchSessionsMax    int
 	RetentionCheck      time.Duration
+	FollowerRate        int64 // bytes a second that a node takes from others at most
 	CompactionCheck     time.Duration
 	Compaction          bool
 

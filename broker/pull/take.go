@@ -54,6 +54,9 @@ type TakerOptions struct {
 	Peers func(model.ShardID) []model.NodeID
 	// BytesPerSecond bounds what all pulls together take; 0 is the default, < 0 no bound.
 	BytesPerSecond int64
+	// Throttle, if set, gives a further bound as it is now, in bytes a second; 0: nothing
+	// is taken until it is another.
+	Throttle func() int64
 	// Space, if set, says with an error that the disk has no room for more than what
 	// must be written: a flush that finds none stops the node.
 	Space func() error
@@ -72,7 +75,7 @@ func NewTaker(o TakerOptions) *Taker {
 	if o.BytesPerSecond == 0 {
 		o.BytesPerSecond = DefaultBytesPerSecond
 	}
-	return &Taker{o: o, pace: pace{perSecond: o.BytesPerSecond}, seats: make(chan struct{}, pullsAtOnce)}
+	return &Taker{o: o, pace: pace{most: o.BytesPerSecond, throttle: o.Throttle}, seats: make(chan struct{}, pullsAtOnce)}
 }
 
 // Recover brings r to where a note says, or beyond: see raft's StateMachine. It goes on
@@ -167,28 +170,62 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// pace spaces pieces out, of all pulls together.
+// pace spaces pieces out, of all pulls together. mu guards debt, in bytes that passed and
+// that their time has not made up for yet at since.
 type pace struct {
-	perSecond int64
-	mu        sync.Mutex
-	next      time.Time
+	most     int64 // bytes a second; < 0: no bound
+	throttle func() int64
+	mu       sync.Mutex
+	debt     float64
+	since    time.Time
+}
+
+// throttleLook is the longest wait before it is looked whether the rate is another.
+const throttleLook = time.Second
+
+// perSecond gives the bytes that may pass in a second now, < 0 for no bound.
+func (p *pace) perSecond() int64 {
+	if p.throttle == nil {
+		return p.most
+	}
+	if t := p.throttle(); p.most < 0 || t < p.most {
+		return t
+	}
+	return p.most
 }
 
 // turn waits until bytes more may be asked for.
 func (p *pace) turn(ctx context.Context, bytes int64) error {
-	if p.perSecond < 0 {
-		return ctx.Err()
+	for {
+		rate := p.perSecond()
+		if rate < 0 {
+			return ctx.Err()
+		}
+		wait := p.take(bytes, rate)
+		if wait == 0 {
+			return ctx.Err()
+		}
+		if !sleep(ctx, min(wait, throttleLook)) {
+			return fmt.Errorf("wait for a turn: %w", ctx.Err())
+		}
 	}
-	now := time.Now()
+}
+
+// take gives how long it is until bytes may pass at a rate; 0: they have passed.
+func (p *pace) take(bytes, rate int64) time.Duration {
 	p.mu.Lock()
-	if p.next.Before(now) {
-		p.next = now
+	defer p.mu.Unlock()
+	now := time.Now()
+	if !p.since.IsZero() {
+		p.debt = max(0, p.debt-now.Sub(p.since).Seconds()*float64(rate))
 	}
-	wait := p.next.Sub(now)
-	p.next = p.next.Add(time.Duration(bytes * int64(time.Second) / p.perSecond))
-	p.mu.Unlock()
-	if wait > 0 && !sleep(ctx, wait) || ctx.Err() != nil {
-		return fmt.Errorf("wait for a turn: %w", ctx.Err())
+	p.since = now
+	switch {
+	case rate == 0:
+		return throttleLook
+	case p.debt > 0:
+		return max(time.Duration(p.debt/float64(rate)*float64(time.Second)), time.Millisecond)
 	}
-	return nil
+	p.debt = float64(bytes)
+	return 0
 }

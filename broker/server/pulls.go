@@ -18,7 +18,8 @@ func (s *Server) startPulls() {
 		return h, ok
 	}})
 	s.taker = pull.NewTaker(pull.TakerOptions{
-		Node: s.n.ID, Caller: pullCaller{s}, Peers: s.holders, BytesPerSecond: s.n.RecoveryRate, Space: s.space.Check, Log: s.log,
+		Node: s.n.ID, Caller: pullCaller{s}, Peers: s.holders, BytesPerSecond: s.n.RecoveryRate,
+		Throttle: func() int64 { return s.cluster.Metadata().Cluster.FollowerRate }, Space: s.space.Check, Log: s.log,
 	})
 }
 
