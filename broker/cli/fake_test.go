@@ -21,11 +21,12 @@ type fakeAdmin struct {
 	configs map[string]string
 	healthy bool
 	leaving []model.NodeID
+	level   int
 }
 
 func newFakeAdmin(t *testing.T) (*fakeAdmin, string) {
 	f := &fakeAdmin{scripts: map[string]*api.ScriptStatus{}, configs: map[string]string{}, healthy: true}
-	s, err := admin.New(admin.Options{Cluster: f, Node: f, Configs: f, Scripts: f})
+	s, err := admin.New(admin.Options{Cluster: f, Node: f, Configs: f, Scripts: f, Operate: f})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,4 +220,24 @@ func (f *fakeAdmin) Describe(_ context.Context, name string) (api.ScriptStatus, 
 func (f *fakeAdmin) Logs(_ context.Context, ask api.LogsAsk, emit func(api.LogLine) error) error {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 6e6, time.UTC)
 	return emit(api.LogLine{Time: at, Script: ask.Name, Level: "info", Text: "hello\nthere"})
+}
+
+func (f *fakeAdmin) Features(context.Context) (api.Features, error) {
+	state := "available"
+	if f.level > 1 {
+		state = "active"
+	}
+	return api.Features{
+		Active: max(1, f.level), Common: 2, Build: 2, Auto: false,
+		Nodes:    []api.NodeFeatures{{Node: 0, Version: "v1.2", Level: 2}, {Node: 1, Reason: "it has never come"}},
+		Features: []api.Feature{{Name: "feature-levels", Level: 2, State: state, Doc: "The cluster knows each node's build."}},
+	}, nil
+}
+
+func (f *fakeAdmin) ActivateFeatures(ctx context.Context, level int) (api.Features, error) {
+	if level > 2 {
+		return api.Features{}, fmt.Errorf("%w: feature level: level 3 is not every node's: node 0 has 2", api.ErrConflict)
+	}
+	f.level = 2
+	return f.Features(ctx)
 }

@@ -39,8 +39,9 @@ func (t *Topic) PartitionID(index int32) model.PartitionID {
 type Metadata struct {
 	ClusterID        string
 	Version          uint64
-	Controller       model.NodeID // who leads the controller's shard; NoNode while unknown
-	Nodes            []Node       // by id
+	Level            controller.Level // what all nodes know: see controller.Features
+	Controller       model.NodeID     // who leads the controller's shard; NoNode while unknown
+	Nodes            []Node           // by id
 	Cluster          config.Cluster
 	ClusterOverrides map[string]string                  // not to be written
 	NodeOverrides    map[model.NodeID]map[string]string // not to be written

@@ -37,6 +37,8 @@ type Command struct {
 	Moved              *Moved              `json:"moved,omitempty"`
 	DecommissionNode   *DecommissionNode   `json:"decommission_node,omitempty"`
 	RecommissionNode   *RecommissionNode   `json:"recommission_node,omitempty"`
+
+	ActivateFeatures *ActivateFeatures `json:"activate_features,omitempty"`
 }
 
 // RegisterNode enters a node or changes its addresses. ClusterID and Founders are

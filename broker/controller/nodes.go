@@ -30,6 +30,9 @@ func (s *State) registerNode(c *RegisterNode) (Result, bool) {
 			s.nodes[id] = &Node{ID: id}
 		}
 	}
+	if no := s.judgeBuild(&n); no != nil {
+		return refused(no)
+	}
 	r := Result{ClusterID: s.clusterID}
 	old, ok := s.nodes[n.ID]
 	n.State = NodeActive // it is not the node's to say

@@ -28,6 +28,8 @@ var (
 	ErrUnknownPartition   = errors.New("unknown partition")          // refresh metadata
 	ErrUnchanged          = errors.New("already so")                 // nothing is to be done
 	ErrNoReassignment     = errors.New("no reassignment under way")  // nothing is to be cancelled
+	ErrFeatureLevel       = errors.New("feature level")              // raise the level, or start newer builds
+	ErrOldBuild           = errors.New("build is too old")           // start a newer one
 	ErrRefused            = errors.New("refused")                    // of a code this build does not know
 )
 
@@ -42,6 +44,7 @@ var codes = []struct {
 	{"unknown_script", ErrUnknownScript}, {"script_removing", ErrScriptRemoving}, {"cycle", ErrCycle},
 	{"too_many_scripts", ErrTooManyScripts}, {"node", ErrInvalidNode}, {"command", ErrCommand},
 	{"unknown_partition", ErrUnknownPartition}, {"unchanged", ErrUnchanged}, {"no_reassignment", ErrNoReassignment},
+	{"feature_level", ErrFeatureLevel}, {"old_build", ErrOldBuild},
 }
 
 // Refusal is an error as it travels in a result.

@@ -25,6 +25,7 @@ const (
 type State struct {
 	version   uint64
 	clusterID string
+	level     Level // 0: LevelFirst
 	nodes     map[model.NodeID]*Node
 	topics    map[model.TopicID]*Topic
 	names     map[string]*Topic

@@ -21,6 +21,9 @@ func (s *State) Step(c Command) Result {
 
 // step works on a clone; changed tells whether it is to be kept.
 func (s *State) step(c *Command) (r Result, changed bool) {
+	if no := s.early(c); no != nil {
+		return refused(no)
+	}
 	switch {
 	case c.RegisterNode != nil:
 		return s.registerNode(c.RegisterNode)
@@ -54,6 +57,8 @@ func (s *State) step(c *Command) (r Result, changed bool) {
 		return s.decommissionNode(c.DecommissionNode)
 	case c.RecommissionNode != nil:
 		return s.recommissionNode(c.RecommissionNode)
+	case c.ActivateFeatures != nil:
+		return s.activateFeatures(c.ActivateFeatures)
 	}
 	return Result{Refused: refuse(ErrCommand, "it asks nothing that this build knows")}, false
 }

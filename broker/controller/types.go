@@ -12,6 +12,9 @@ type Node struct {
 	Admin string       `json:"admin,omitempty"` // HOST:PORT
 	RPC   string       `json:"rpc,omitempty"`   // HOST:PORT
 	State NodeState    `json:"state,omitempty"`
+	// Version and Level are its build's; nothing while the cluster is at the first level.
+	Version string `json:"version,omitempty"`
+	Level   Level  `json:"level,omitempty"`
 }
 
 // Come tells whether the node has registered itself.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/millrace-io/millrace/broker/cluster"
 	"github.com/millrace-io/millrace/broker/model"
 	"github.com/millrace-io/millrace/broker/raft"
 )
@@ -27,12 +28,13 @@ type greeting struct {
 	// Settled: Come is right. A node that has just started may not know yet.
 	Settled bool           `json:"settled"`
 	Come    []model.NodeID `json:"come"` // nodes that have been part of the cluster
+	build
 }
 
 // greet answers raft.MethodIdentity.
 func (s *Server) greet() ([]byte, error) {
 	id := s.identity.Load()
-	g := greeting{Node: id.Node, Cluster: id.Cluster, Formed: id.Formed, Settled: !id.Formed}
+	g := greeting{Node: id.Node, Cluster: id.Cluster, Formed: id.Formed, Settled: !id.Formed, build: s.build()}
 	if c := s.shared.Load(); c != nil && id.Formed {
 		m := c.Metadata()
 		g.Settled = m.ClusterID != ""
@@ -161,7 +163,7 @@ func (s *Server) register(ctx context.Context, id identity) error {
 		if err == nil {
 			return s.formed(id, name)
 		}
-		if ctx.Err() != nil || errors.Is(err, raft.ErrStopped) || len(id.members()) == 1 {
+		if ctx.Err() != nil || errors.Is(err, raft.ErrStopped) || errors.Is(err, cluster.ErrOldBuild) || len(id.members()) == 1 {
 			return fmt.Errorf("register with the controller: %w", err)
 		}
 		s.log.Warn("not registered with the controller yet", "err", err)

@@ -12,6 +12,7 @@ import (
 	"slices"
 
 	"github.com/millrace-io/millrace/broker/config"
+	"github.com/millrace-io/millrace/broker/controller"
 	"github.com/millrace-io/millrace/broker/disk"
 	"github.com/millrace-io/millrace/broker/model"
 )
@@ -19,8 +20,11 @@ import (
 const (
 	identityFile = "identity.json"
 	// formatVersion is the newest layout of a data directory that this build
-	// reads and the one it writes.
-	formatVersion = 1
+	// reads. A new directory has formatFirst; formatLevels is of a cluster above the first
+	// feature level, whose log an older build would not read as others do.
+	formatVersion = formatLevels
+	formatFirst   = 1
+	formatLevels  = 2
 )
 
 var (
@@ -52,6 +56,8 @@ type identity struct {
 	// Deployment is drawn from the seeds that the node first had, so that nodes of
 	// clusters that were formed apart take no message from each other; 0: it is alone.
 	Deployment uint64 `json:"deployment,omitempty"`
+	// Level is the cluster's feature level, when it is above the first.
+	Level controller.Level `json:"level,omitempty"`
 }
 
 // members are all nodes that form the cluster, this one among them.
@@ -64,7 +70,7 @@ func (id identity) members() []model.NodeID {
 
 // newIdentity is that of a new directory.
 func newIdentity(node model.NodeID, seeds []config.Seed, host string) identity {
-	id := identity{Format: formatVersion, Node: node, Cluster: newClusterID(), Host: host}
+	id := identity{Format: formatFirst, Node: node, Cluster: newClusterID(), Host: host}
 	if len(seeds) > 1 {
 		id.Founders, id.Deployment = founders(seeds), deployment(seeds)
 	}
@@ -107,6 +113,9 @@ func openIdentity(dataDir string, node model.NodeID, seeds []config.Seed) (ident
 	case id.Format > formatVersion:
 		return identity{}, fmt.Errorf("%w: %s has format %d, this build reads up to %d; use the newer build",
 			ErrNewerFormat, dataDir, id.Format, formatVersion)
+	case id.Level > controller.LevelBuild:
+		return identity{}, fmt.Errorf("%w: %s is of a cluster at feature level %d, this build knows %d; use the newer build",
+			ErrNewerFormat, dataDir, id.Level, controller.LevelBuild)
 	case id.Node != node:
 		return identity{}, fmt.Errorf("%w: %s holds node %d, this is node %d; start with --node-id %d or another --data-dir",
 			ErrForeignData, dataDir, id.Node, node, id.Node)

@@ -81,6 +81,7 @@ func TestPartialStart(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		s.identity.Store(&id)
 		for i, step := range s.steps()[:n] {
 			if err := step(t.Context(), id); err != nil {
 				t.Fatalf("step %d: %v", i, err)

@@ -17,6 +17,7 @@ import (
 	"github.com/millrace-io/millrace/broker/block"
 	"github.com/millrace-io/millrace/broker/cluster"
 	"github.com/millrace-io/millrace/broker/config"
+	"github.com/millrace-io/millrace/broker/controller"
 	"github.com/millrace-io/millrace/broker/coordinator"
 	"github.com/millrace-io/millrace/broker/core"
 	"github.com/millrace-io/millrace/broker/disk"
@@ -387,7 +388,7 @@ func (l coreLog) Propose(shard model.ShardID, cmd []byte, timeout time.Duration)
 // metadata and stands in it under its present addresses.
 func (s *Server) startController(ctx context.Context, id identity) error {
 	s.node.waitFor("waiting for the controller")
-	s.cluster = cluster.New(cluster.Options{Node: s.n.ID, Proposer: s.raft, Founders: id.Founders, Static: s.n.Static, Log: s.log})
+	s.cluster = cluster.New(cluster.Options{Node: s.n.ID, Proposer: s.raft, Founders: id.Founders, Static: s.n.Static, Log: s.log, Fatal: s.die})
 	s.node.cluster = s.cluster
 	s.shared.Store(s.cluster)
 	if id.Formed && !s.raft.HasLog(raft.ControllerShard) {
@@ -406,12 +407,13 @@ func (s *Server) startController(ctx context.Context, id identity) error {
 	s.run(s.followNodes)
 	s.run(s.announce)
 	s.run(s.balance)
+	s.run(s.raiseLevel)
 	return nil
 }
 
 // registration is what others are told of this node.
 func (s *Server) registration() (cluster.Node, error) {
-	n := cluster.Node{ID: s.n.ID, Rack: s.n.Rack, Admin: s.address("admin"), RPC: s.advertise}
+	n := cluster.Node{ID: s.n.ID, Rack: s.n.Rack, Admin: s.address("admin"), RPC: s.advertise, Version: s.version, Level: controller.LevelBuild}
 	a := s.n.AdvertiseKafka
 	kafkaAt := s.address("kafka")
 	if kafkaAt == "off" {
