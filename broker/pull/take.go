@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/millrace-io/millrace/broker/model"
@@ -65,6 +66,9 @@ type Taker struct {
 	o     TakerOptions
 	pace  pace
 	seats chan struct{}
+	// What was done since the start, for Counts.
+	taken, failures atomic.Int64
+	underWay        atomic.Int64
 }
 
 // NewTaker gives a Taker.
@@ -73,6 +77,19 @@ func NewTaker(o TakerOptions) *Taker {
 		o.BytesPerSecond = DefaultBytesPerSecond
 	}
 	return &Taker{o: o, pace: pace{perSecond: o.BytesPerSecond}, seats: make(chan struct{}, pullsAtOnce)}
+}
+
+// Counts are what a Taker has done since the start.
+type Counts struct {
+	Bytes    int64         // of pieces
+	Failures int64         // tries that ended with an error
+	Waited   time.Duration // for BytesPerSecond, of all pulls together
+	UnderWay int64         // pulls, now
+}
+
+// Counts tells what was done so far.
+func (t *Taker) Counts() Counts {
+	return Counts{Bytes: t.taken.Load(), Failures: t.failures.Load(), Waited: time.Duration(t.pace.waited.Load()), UnderWay: t.underWay.Load()}
 }
 
 // Recover brings r to where a note says, or beyond: see raft's StateMachine. It goes on
@@ -96,6 +113,8 @@ func (t *Taker) Repair(r Replica, shard model.ShardID, from model.NodeID, stop <
 }
 
 func (t *Taker) pull(p *pulling, stop <-chan struct{}) error {
+	t.underWay.Add(1)
+	defer t.underWay.Add(-1)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	ended := make(chan struct{})
@@ -132,6 +151,7 @@ func (p *pulling) run(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return ErrStopped
 		}
+		p.t.failures.Add(1)
 		if p.taken > taken {
 			wait, failed = backoffMin, 0
 		}
@@ -172,6 +192,7 @@ type pace struct {
 	perSecond int64
 	mu        sync.Mutex
 	next      time.Time
+	waited    atomic.Int64 // nanoseconds
 }
 
 // turn waits until bytes more may be asked for.
@@ -187,6 +208,7 @@ func (p *pace) turn(ctx context.Context, bytes int64) error {
 	wait := p.next.Sub(now)
 	p.next = p.next.Add(time.Duration(bytes * int64(time.Second) / p.perSecond))
 	p.mu.Unlock()
+	p.waited.Add(int64(max(0, wait)))
 	if wait > 0 && !sleep(ctx, wait) || ctx.Err() != nil {
 		return fmt.Errorf("wait for a turn: %w", ctx.Err())
 	}

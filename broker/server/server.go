@@ -275,7 +275,7 @@ func (s *Server) openRaft(id identity, memory int64) error {
 	s.raft, err = raft.Open(raft.Options{
 		Dir: s.path("raft"), Node: s.n.ID, Deployment: id.Deployment, Listen: listen, Advertise: advertise, Log: s.log,
 		TLS: secured, JournalFileBytes: fileBytes, JournalBytesMax: bytesMax,
-		Fatal: s.die, Pinned: s.cores.Release, Synced: s.synced, Answer: s.answer,
+		Fatal: s.die, Pinned: s.cores.Release, Synced: s.synced, Answer: s.answer, Called: s.called(),
 	})
 	if err != nil {
 		return err
