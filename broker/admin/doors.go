@@ -45,6 +45,12 @@ type Operate interface {
 	// api.ErrConflict, with the nodes that stand in the way.
 	Features(ctx context.Context) (api.Features, error)
 	ActivateFeatures(ctx context.Context, level int) (api.Features, error)
+	// StartSelfTest has nodes measure disk and network, and returns when each has begun, or
+	// said in its SelfTestNode why not. SelfTest tells how it stands on every node, StopSelfTest
+	// ends it on all.
+	StartSelfTest(ctx context.Context, ask api.SelfTestAsk) (api.SelfTest, error)
+	SelfTest(ctx context.Context) (api.SelfTest, error)
+	StopSelfTest(ctx context.Context) (api.SelfTest, error)
 }
 
 // Scripts deploys, steers and describes scripts. A name that is not deployed

@@ -127,3 +127,13 @@ func newFake() (*fake, http.Handler, *Server) {
 	}
 	return f, s.Handler(), s
 }
+
+func (f *fake) StartSelfTest(_ context.Context, ask api.SelfTestAsk) (api.SelfTest, error) {
+	return api.SelfTest{ID: "t1", Nodes: []api.SelfTestNode{{Node: 0, ID: "t1", State: "running"}}}, f.note("self-test", fmt.Sprint(ask.DiskMillis))
+}
+func (f *fake) SelfTest(context.Context) (api.SelfTest, error) {
+	return api.SelfTest{Nodes: []api.SelfTestNode{{Node: 0, State: "idle"}}}, nil
+}
+func (f *fake) StopSelfTest(context.Context) (api.SelfTest, error) {
+	return api.SelfTest{}, f.note("stop", "self-test")
+}

@@ -13,6 +13,32 @@ type featuresAsk struct {
 	Body api.ActivateFeatures
 }
 
+type selfTestAsk struct {
+	Body api.SelfTestAsk
+}
+
+// routeSelfTest has what measures the cluster's machines.
+func (s *Server) routeSelfTest() {
+	huma.Register(s.api, huma.Operation{
+		OperationID: "start-self-test", Method: http.MethodPost, Path: "/v1/self-test/start", Tags: []string{"cluster"},
+		Summary: "Measure the nodes' disks and the network between them; clients feel it meanwhile",
+	}, func(ctx context.Context, ask *selfTestAsk) (*answer[api.SelfTest], error) {
+		return ok(s.o.Operate.StartSelfTest(ctx, ask.Body))
+	})
+	huma.Register(s.api, huma.Operation{
+		OperationID: "get-self-test", Method: http.MethodGet, Path: "/v1/self-test/status", Tags: []string{"cluster"},
+		Summary: "How the self-test stands, and what was measured",
+	}, func(ctx context.Context, _ *struct{}) (*answer[api.SelfTest], error) {
+		return ok(s.o.Operate.SelfTest(ctx))
+	})
+	huma.Register(s.api, huma.Operation{
+		OperationID: "stop-self-test", Method: http.MethodPost, Path: "/v1/self-test/stop", Tags: []string{"cluster"},
+		Summary: "End the self-test on every node",
+	}, func(ctx context.Context, _ *struct{}) (*answer[api.SelfTest], error) {
+		return ok(s.o.Operate.StopSelfTest(ctx))
+	})
+}
+
 // routeFeatures has what newer builds bring to the cluster.
 func (s *Server) routeFeatures() {
 	huma.Register(s.api, huma.Operation{

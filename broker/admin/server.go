@@ -69,6 +69,7 @@ func New(o Options) (*Server, error) {
 	s.routeConfig()
 	s.routeScripts()
 	s.routeFeatures()
+	s.routeSelfTest()
 	s.routePlain(mux)
 	s.handler = s.guard(mux)
 	s.http = &http.Server{

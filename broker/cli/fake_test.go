@@ -22,6 +22,7 @@ type fakeAdmin struct {
 	healthy bool
 	leaving []model.NodeID
 	level   int
+	tested  api.SelfTestAsk
 }
 
 func newFakeAdmin(t *testing.T) (*fakeAdmin, string) {
@@ -240,4 +241,31 @@ func (f *fakeAdmin) ActivateFeatures(ctx context.Context, level int) (api.Featur
 	}
 	f.level = 2
 	return f.Features(ctx)
+}
+
+func (f *fakeAdmin) StartSelfTest(_ context.Context, ask api.SelfTestAsk) (api.SelfTest, error) {
+	if slices.Contains(ask.Nodes, 7) {
+		return api.SelfTest{}, fmt.Errorf("%w: node 7", api.ErrNotFound)
+	}
+	f.tested = ask
+	t := api.SelfTest{ID: "5a1f", Nodes: []api.SelfTestNode{{Node: 0, ID: "5a1f", State: "running"}}}
+	if len(ask.Nodes) == 0 {
+		t.Nodes = append(t.Nodes, api.SelfTestNode{Node: 1, State: "unknown", Error: "it does not answer"})
+	}
+	return t, nil
+}
+
+func (f *fakeAdmin) SelfTest(context.Context) (api.SelfTest, error) {
+	peer := model.NodeID(1)
+	results := []api.SelfTestResult{
+		{Test: "disk latency", RequestBytes: 4096, Requests: 812, Bytes: 812 * 4096, Millis: 100, P50: 112.4, P90: 140, P99: 311, Max: 2400, PerSecond: 8120, BytesPerSecond: 33259520},
+		{Test: "network send", Peer: &peer, RequestBytes: 1 << 20, Error: "call node 1: connection refused"},
+	}
+	return api.SelfTest{Nodes: []api.SelfTestNode{
+		{Node: 0, ID: "5a1f", State: "idle", Results: results}, {Node: 1, State: "unknown", Error: "it does not answer"},
+	}}, nil
+}
+
+func (f *fakeAdmin) StopSelfTest(context.Context) (api.SelfTest, error) {
+	return api.SelfTest{Nodes: []api.SelfTestNode{{Node: 0, State: "idle"}}}, nil
 }

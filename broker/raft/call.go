@@ -35,6 +35,8 @@ const (
 	MethodApplied
 	// MethodMoves asks why the moves of partitions wait that a node makes.
 	MethodMoves
+	// MethodSelfTest starts, reads and stops a node's self-test, and carries bytes for one.
+	MethodSelfTest
 )
 
 // CallBytesMax bounds a call's body, and an answer's.

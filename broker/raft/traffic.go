@@ -33,7 +33,7 @@ func (h *Host) Traffic() []PeerTraffic {
 }
 
 // methodNames are for people and metrics, in the order of the methods.
-var methodNames = [...]string{"none", "identity", "leaders", "lease", "piece", "release", "verb", "take-over", "applied", "moves"}
+var methodNames = [...]string{"none", "identity", "leaders", "lease", "piece", "release", "verb", "take-over", "applied", "moves", "self-test"}
 
 // String names a method.
 func (m Method) String() string {

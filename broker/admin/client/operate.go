@@ -20,3 +20,22 @@ func (c *Client) ActivateFeatures(ctx context.Context, level int) (f api.Feature
 	}
 	return f, c.get(ctx, k, &f)
 }
+
+// StartSelfTest has nodes measure disk and network.
+func (c *Client) StartSelfTest(ctx context.Context, ask api.SelfTestAsk) (t api.SelfTest, err error) {
+	k, err := withJSON(http.MethodPost, "/v1/self-test/start", ask)
+	if err != nil {
+		return t, err
+	}
+	return t, c.get(ctx, k, &t)
+}
+
+// SelfTest asks how it stands.
+func (c *Client) SelfTest(ctx context.Context) (t api.SelfTest, err error) {
+	return t, c.get(ctx, call{method: http.MethodGet, path: "/v1/self-test/status"}, &t)
+}
+
+// StopSelfTest ends it on every node.
+func (c *Client) StopSelfTest(ctx context.Context) (t api.SelfTest, err error) {
+	return t, c.get(ctx, call{method: http.MethodPost, path: "/v1/self-test/stop"}, &t)
+}
