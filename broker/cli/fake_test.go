@@ -23,6 +23,9 @@ type fakeAdmin struct {
 	leaving []model.NodeID
 	level   int
 	tested  api.SelfTestAsk
+	addr    string // where it listens
+	secret  string // the value of a setting that must not be shown, which it shows
+	dataDir string
 }
 
 func newFakeAdmin(t *testing.T) (*fakeAdmin, string) {
@@ -33,10 +36,15 @@ func newFakeAdmin(t *testing.T) (*fakeAdmin, string) {
 	}
 	srv := httptest.NewServer(s.Handler())
 	t.Cleanup(srv.Close)
-	return f, srv.Listener.Addr().String()
+	f.addr = srv.Listener.Addr().String()
+	return f, f.addr
 }
 
-func (f *fakeAdmin) Info(context.Context) (api.ClusterInfo, error) { return api.ClusterInfo{}, nil }
+func (f *fakeAdmin) Info(context.Context) (api.ClusterInfo, error) {
+	return api.ClusterInfo{ID: "fake", Nodes: []api.NodeInfo{
+		{ID: 0, Host: "127.0.0.1", Admin: f.addr, Alive: true}, {ID: 1, Host: "127.0.0.1", Admin: "off"},
+	}}, nil
+}
 func (f *fakeAdmin) Health(context.Context) (api.Health, error) {
 	h := api.Health{Healthy: f.healthy, Nodes: []model.NodeID{0}, Sidecar: "up"}
 	if !f.healthy {
@@ -76,7 +84,7 @@ func (f *fakeAdmin) DecommissionStatus(_ context.Context, n model.NodeID) (api.D
 	return d, nil
 }
 
-func (f *fakeAdmin) Node(context.Context) (api.Node, error) { return api.Node{}, nil }
+func (f *fakeAdmin) Node(context.Context) (api.Node, error) { return api.Node{DataDir: f.dataDir}, nil }
 func (f *fakeAdmin) Ready() api.Ready                       { return api.Ready{Ready: true} }
 
 func (f *fakeAdmin) Schema() []api.ConfigRow {
@@ -94,6 +102,9 @@ func (f *fakeAdmin) Values(context.Context) (out []api.ConfigValue, err error) {
 			v.Value, v.Source = set, "cluster"
 		}
 		out = append(out, v)
+	}
+	if f.secret != "" {
+		out = append(out, api.ConfigValue{Name: "sasl.password", Value: f.secret}, api.ConfigValue{Name: "newer.token", Value: f.secret})
 	}
 	return out, nil
 }

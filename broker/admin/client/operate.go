@@ -2,7 +2,9 @@ package client
 
 import (
 	"context"
+	"io"
 	"net/http"
+	"net/url"
 
 	"github.com/millrace-io/millrace/broker/admin/api"
 )
@@ -38,4 +40,13 @@ func (c *Client) SelfTest(ctx context.Context) (t api.SelfTest, err error) {
 // StopSelfTest ends it on every node.
 func (c *Client) StopSelfTest(ctx context.Context) (t api.SelfTest, err error) {
 	return t, c.get(ctx, call{method: http.MethodPost, path: "/v1/self-test/stop"}, &t)
+}
+
+// Fetch reads a page of the broker as it is: /metrics, a profile. It ends with ctx.
+func (c *Client) Fetch(ctx context.Context, path string, query url.Values) (io.ReadCloser, error) {
+	resp, err := c.do(ctx, call{method: http.MethodGet, path: path, query: query})
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body, nil
 }
