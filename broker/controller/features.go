@@ -17,11 +17,11 @@ type Level int
 const (
 	// LevelFirst is of the builds that said nothing of levels.
 	LevelFirst Level = 1
-	// LevelOperate is of the builds that know levels.
-	LevelOperate Level = 2
+	// LevelSecond is of the builds that first knew levels.
+	LevelSecond Level = 2
 
 	// LevelBuild is this build's.
-	LevelBuild = LevelOperate
+	LevelBuild = LevelSecond
 )
 
 // Feature is a thing that a level brings.
@@ -33,7 +33,7 @@ type Feature struct {
 
 // Features lists what levels bring, in their order.
 var Features = []Feature{
-	{"feature-levels", LevelOperate, "The cluster knows each node's build, and a node of an older one is refused."},
+	{"feature-levels", LevelSecond, "The cluster knows each node's build, and a node of an older one is refused."},
 }
 
 // ActivateFeatures raises the cluster to a level. Nodes says what each node is, as its
@@ -69,7 +69,7 @@ func (c *Command) level() Level {
 	case *c == Command{Version: c.Version, At: c.At, Seed: c.Seed}:
 		return LevelFirst // of a newer build: step refuses it
 	}
-	return LevelOperate
+	return LevelSecond
 }
 
 // early says why a command cannot be carried out yet.

@@ -97,6 +97,7 @@ func (s *Server) raiseLevel(ctx context.Context) {
 			if err := s.raise(ctx, 0); err != nil && ctx.Err() == nil {
 				s.log.Debug("feature level not raised", "err", err)
 			}
+			s.seal(s.cluster.Metadata().Level)
 			if !pause(ctx, levelPause) {
 				return
 			}
