@@ -32,12 +32,15 @@ func (h *Host) Traffic() []PeerTraffic {
 	return all
 }
 
-// methodNames are for people and metrics, in the order of the methods.
-var methodNames = [...]string{"none", "identity", "leaders", "lease", "piece", "release", "verb", "take-over", "applied", "moves", "self-test"}
+// methodNames are for people and metrics.
+var methodNames = [...]string{
+	MethodIdentity: "identity", MethodLeaders: "leaders", MethodLease: "lease", MethodPiece: "piece", MethodRelease: "release", MethodVerb: "verb",
+	methodTakeOver: "take-over", MethodApplied: "applied", MethodMoves: "moves", MethodSelfTest: "self-test",
+}
 
 // String names a method.
 func (m Method) String() string {
-	if int(m) < len(methodNames) {
+	if int(m) < len(methodNames) && methodNames[m] != "" {
 		return methodNames[m]
 	}
 	return "method-" + strconv.Itoa(int(m))
