@@ -72,15 +72,18 @@ The tests take what disk and network have: clients wait longer meanwhile.`,
 
 func (a *app) printStarted(t api.SelfTest) error {
 	failed := 0
-	err := a.print(t, func(w *sheet) {
-		w.line("self-test %s has started; `millrace cluster self-test status` shows the results", t.ID)
-	})
 	for _, n := range t.Nodes {
 		if n.Error != "" {
 			failed++
 			fmt.Fprintf(a.err, "node %d did not start: %s\n", n.Node, n.Error)
 		}
 	}
+	if failed == len(t.Nodes) {
+		return errors.New("no node has started the self-test")
+	}
+	err := a.print(t, func(w *sheet) {
+		w.line("self-test %s has started; `millrace cluster self-test status` shows the results", t.ID)
+	})
 	if failed > 0 {
 		return errors.Join(err, fmt.Errorf("%d of %d nodes did not start", failed, len(t.Nodes)))
 	}

@@ -260,8 +260,12 @@ func (f *fakeAdmin) StartSelfTest(_ context.Context, ask api.SelfTestAsk) (api.S
 	}
 	f.tested = ask
 	t := api.SelfTest{ID: "5a1f", Nodes: []api.SelfTestNode{{Node: 0, ID: "5a1f", State: "running"}}}
-	if len(ask.Nodes) == 0 {
-		t.Nodes = append(t.Nodes, api.SelfTestNode{Node: 1, State: "unknown", Error: "it does not answer"})
+	silent := api.SelfTestNode{Node: 1, State: "unknown", Error: "it does not answer"}
+	switch {
+	case len(ask.Nodes) == 0:
+		t.Nodes = append(t.Nodes, silent)
+	case ask.Nodes[0] == 1:
+		t.Nodes = []api.SelfTestNode{silent}
 	}
 	return t, nil
 }

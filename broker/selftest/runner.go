@@ -159,8 +159,11 @@ func (r *Runner) tests(ctx context.Context, run api.SelfTestRun) {
 	}
 }
 
-// measure runs one test and keeps its result.
+// measure runs one test and keeps its result; none begins once the run was stopped.
 func (r *Runner) measure(ctx context.Context, result api.SelfTestResult, test func(ctx context.Context, result *api.SelfTestResult) error) {
+	if ctx.Err() != nil {
+		return
+	}
 	r.mu.Lock()
 	r.status.Test = result.Test
 	r.mu.Unlock()

@@ -77,12 +77,16 @@ func copyFile(w io.Writer, name string) error {
 	return errors.Join(err, f.Close())
 }
 
+// processesMax is how many of this machine's brokers and sidecars are looked at.
+const processesMax = 16
+
 // processes looks for brokers and sidecars among this machine's processes.
 func (b *bundle) processes(proc string) {
 	entries, err := os.ReadDir(proc)
 	if err != nil {
 		b.missing("machine/processes", err)
 	}
+	found := 0
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
 		if err != nil {
@@ -91,6 +95,10 @@ func (b *bundle) processes(proc string) {
 		comm, err := os.ReadFile(filepath.Join(proc, e.Name(), "comm"))
 		if name := strings.TrimSpace(string(comm)); err != nil || !strings.HasPrefix(name, "millrace") || pid == os.Getpid() {
 			continue
+		}
+		if found++; found > processesMax {
+			b.missing("machine/processes", fmt.Errorf("there are more than %d: the others are left out", processesMax))
+			return
 		}
 		for _, name := range processFiles {
 			b.file(fmt.Sprintf("machine/processes/%d/%s", pid, name), func(w io.Writer) error {
