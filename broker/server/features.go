@@ -2,12 +2,10 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/millrace-io/millrace/broker/admin/api"
-	"github.com/millrace-io/millrace/broker/cluster"
 	"github.com/millrace-io/millrace/broker/controller"
 	"github.com/millrace-io/millrace/broker/model"
 )
@@ -180,12 +178,8 @@ func (v operateView) ActivateFeatures(ctx context.Context, level int) (api.Featu
 	if level > int(controller.LevelBuild) {
 		return api.Features{}, fmt.Errorf("%w: this build knows feature levels up to %d", api.ErrInvalid, controller.LevelBuild)
 	}
-	err := v.s.raise(ctx, controller.Level(level))
-	if errors.Is(err, cluster.ErrFeatureLevel) {
-		err = fmt.Errorf("%w: %w", api.ErrConflict, err)
-	}
-	if err != nil {
-		return api.Features{}, err
+	if err := v.s.raise(ctx, controller.Level(level)); err != nil {
+		return api.Features{}, adminError(err)
 	}
 	return v.Features(ctx)
 }
