@@ -3,9 +3,11 @@ package server
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/millrace-io/millrace/broker/admin/api"
+	"github.com/millrace-io/millrace/broker/cluster"
 	"github.com/millrace-io/millrace/broker/controller"
 	"github.com/millrace-io/millrace/broker/model"
 )
@@ -25,26 +27,29 @@ type known struct {
 	why  string
 }
 
-// builds asks every node what it runs. Of one that does not answer the cluster knows
-// what it was when it last came, if it has come since levels are kept.
+// builds asks every node what it runs.
 func (s *Server) builds(ctx context.Context) []known {
-	nodes := s.cluster.Metadata().Nodes
-	var others []model.NodeID
-	for i := range nodes {
-		others = append(others, nodes[i].ID)
+	m := s.cluster.Metadata()
+	var ids []model.NodeID
+	for i := range m.Nodes {
+		ids = append(ids, m.Nodes[i].ID)
 	}
-	said := map[model.NodeID]build{s.n.ID: s.build()}
-	for _, g := range s.ask(ctx, others) {
-		said[g.Node] = g.build
-	}
-	all := make([]known, 0, len(nodes))
-	for i := range nodes {
-		n := &nodes[i]
+	own := greeting{Node: s.n.ID, build: s.build()}
+	return knownOf(m, append(s.ask(ctx, ids), own))
+}
+
+// knownOf puts together what nodes said and what the cluster knows: of one that does not
+// answer what it was when it last came, if it has come since levels are kept. A node of
+// another cluster may live where one of this did, and says nothing of it.
+func knownOf(m *cluster.Metadata, said []greeting) []known {
+	all := make([]known, 0, len(m.Nodes))
+	for i := range m.Nodes {
+		n := &m.Nodes[i]
 		k := known{NodeBuild: controller.NodeBuild{ID: n.ID}, come: n.Come()}
-		b, ok := said[n.ID]
+		at := slices.IndexFunc(said, func(g greeting) bool { return g.Node == n.ID && !(g.Formed && g.Cluster != m.ClusterID) })
 		switch {
-		case ok:
-			k.Version, k.Level = b.Version, max(controller.LevelFirst, b.Level)
+		case at >= 0:
+			k.Version, k.Level = said[at].Version, max(controller.LevelFirst, said[at].Level)
 		case n.Level > 0:
 			k.Version, k.Level = n.Version, n.Level
 		case k.come:

@@ -89,3 +89,30 @@ func TestLevelIsRaised(t *testing.T) {
 		t.Errorf("of a later level: %v", err)
 	}
 }
+
+// TestKnownOf: who answers is believed, who does not is what the cluster has noted, and a
+// stranger in its place is nobody.
+func TestKnownOf(t *testing.T) {
+	m := &cluster.Metadata{ClusterID: "ours", Nodes: []cluster.Node{
+		{ID: 0, Host: "a"}, {ID: 1, Host: "b"}, {ID: 2, Host: "c", Version: "v2", Level: 2}, {ID: 3, Host: "d"}, {ID: 4}, {ID: 5},
+	}}
+	said := []greeting{
+		{Node: 0, Cluster: "ours", Formed: true, build: build{"v3", 3}},
+		{Node: 1, Cluster: "ours", Formed: true}, // it knows no levels
+		{Node: 3, Cluster: "theirs", Formed: true, build: build{"v3", 3}},
+		{Node: 5, Cluster: "drawn", build: build{"v3", 3}}, // a founder that is about to come
+	}
+	for i, want := range []known{
+		{NodeBuild: controller.NodeBuild{Version: "v3", Level: 3}, come: true},
+		{NodeBuild: controller.NodeBuild{Level: controller.LevelFirst}, come: true},
+		{NodeBuild: controller.NodeBuild{Version: "v2", Level: 2}, come: true},
+		{come: true, why: "it does not answer"},
+		{why: "it has never come"},
+		{NodeBuild: controller.NodeBuild{Version: "v3", Level: 3}},
+	} {
+		want.ID = model.NodeID(i)
+		if got := knownOf(m, said)[i]; got != want {
+			t.Errorf("node %d: %+v, want %+v", i, got, want)
+		}
+	}
+}
