@@ -38,6 +38,21 @@ type Configs interface {
 	Status(ctx context.Context) ([]api.ConfigStatus, error)
 }
 
+// Operate is what operating the cluster itself takes.
+type Operate interface {
+	// Features says what the cluster's nodes have in common, ActivateFeatures raises it to
+	// a level, 0 being the highest that all have. A level that is too high or too low is
+	// api.ErrConflict, with the nodes that stand in the way.
+	Features(ctx context.Context) (api.Features, error)
+	ActivateFeatures(ctx context.Context, level int) (api.Features, error)
+	// StartSelfTest has nodes measure disk and network, and returns when each has begun, or
+	// said in its SelfTestNode why not. SelfTest tells how it stands on every node, StopSelfTest
+	// ends it on all.
+	StartSelfTest(ctx context.Context, ask api.SelfTestAsk) (api.SelfTest, error)
+	SelfTest(ctx context.Context) (api.SelfTest, error)
+	StopSelfTest(ctx context.Context) (api.SelfTest, error)
+}
+
 // Scripts deploys, steers and describes scripts. A name that is not deployed
 // is api.ErrNotFound.
 type Scripts interface {

@@ -47,6 +47,15 @@ func (f *fake) DecommissionStatus(_ context.Context, n model.NodeID) (api.Decomm
 	}
 	return api.Decommission{Node: n, State: "decommissioning", Partitions: []api.DecommissionPartition{{Topic: "t", Reason: "why", Next: "what"}}}, nil
 }
+func (f *fake) Features(context.Context) (api.Features, error) {
+	return api.Features{Active: 1, Build: 2}, nil
+}
+func (f *fake) ActivateFeatures(_ context.Context, level int) (api.Features, error) {
+	if level > 2 {
+		return api.Features{}, fmt.Errorf("%w: node 1 has 2", api.ErrConflict)
+	}
+	return api.Features{Active: 2, Build: 2}, nil
+}
 func (f *fake) Node(context.Context) (api.Node, error) { return api.Node{Version: "v1"}, nil }
 func (f *fake) Ready() api.Ready                       { return f.ready }
 func (f *fake) Schema() []api.ConfigRow {
@@ -112,9 +121,19 @@ func (f *fake) Logs(ctx context.Context, ask api.LogsAsk, emit func(api.LogLine)
 
 func newFake() (*fake, http.Handler, *Server) {
 	f := &fake{ready: api.Ready{Ready: true}, follow: make(chan api.LogLine)}
-	s, err := New(Options{Cluster: f, Node: f, Configs: f, Scripts: f, Version: "v1"})
+	s, err := New(Options{Cluster: f, Node: f, Configs: f, Scripts: f, Operate: f, Version: "v1"})
 	if err != nil {
 		panic(err)
 	}
 	return f, s.Handler(), s
+}
+
+func (f *fake) StartSelfTest(_ context.Context, ask api.SelfTestAsk) (api.SelfTest, error) {
+	return api.SelfTest{ID: "t1", Nodes: []api.SelfTestNode{{Node: 0, ID: "t1", State: "running"}}}, f.note("self-test", fmt.Sprint(ask.DiskMillis))
+}
+func (f *fake) SelfTest(context.Context) (api.SelfTest, error) {
+	return api.SelfTest{Nodes: []api.SelfTestNode{{Node: 0, State: "idle"}}}, nil
+}
+func (f *fake) StopSelfTest(context.Context) (api.SelfTest, error) {
+	return api.SelfTest{}, f.note("stop", "self-test")
 }

@@ -28,6 +28,7 @@ type Options struct {
 	Node    Node
 	Configs Configs
 	Scripts Scripts
+	Operate Operate
 	Metrics http.Handler // served at /metrics
 	Log     *slog.Logger // nil: slog.Default
 	Version string       // of the build, for the OpenAPI document
@@ -49,8 +50,8 @@ type Server struct {
 
 // New builds the front; it listens to nothing until Serve.
 func New(o Options) (*Server, error) {
-	if o.Cluster == nil || o.Node == nil || o.Configs == nil || o.Scripts == nil {
-		return nil, errors.New("admin: Cluster, Node, Configs and Scripts are required")
+	if o.Cluster == nil || o.Node == nil || o.Configs == nil || o.Scripts == nil || o.Operate == nil {
+		return nil, errors.New("admin: Cluster, Node, Configs, Scripts and Operate are required")
 	}
 	if o.Log == nil {
 		o.Log = slog.Default()
@@ -67,6 +68,8 @@ func New(o Options) (*Server, error) {
 	s.routeDrain()
 	s.routeConfig()
 	s.routeScripts()
+	s.routeFeatures()
+	s.routeSelfTest()
 	s.routePlain(mux)
 	s.handler = s.guard(mux)
 	s.http = &http.Server{

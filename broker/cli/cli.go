@@ -75,7 +75,7 @@ func New(d Deps) *cobra.Command {
 	root := a.root()
 	root.Version = d.Version
 	root.AddCommand(a.startCommand(), a.topicCommand(), a.groupCommand(), a.clusterCommand(),
-		a.wasmCommand(), a.profileCommand(), a.versionCommand())
+		a.wasmCommand(), a.profileCommand(), a.debugCommand(), a.versionCommand())
 	return root
 }
 

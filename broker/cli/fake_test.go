@@ -21,20 +21,30 @@ type fakeAdmin struct {
 	configs map[string]string
 	healthy bool
 	leaving []model.NodeID
+	level   int
+	tested  api.SelfTestAsk
+	addr    string // where it listens
+	secret  string // the value of a setting that must not be shown, which it shows
+	dataDir string
 }
 
 func newFakeAdmin(t *testing.T) (*fakeAdmin, string) {
 	f := &fakeAdmin{scripts: map[string]*api.ScriptStatus{}, configs: map[string]string{}, healthy: true}
-	s, err := admin.New(admin.Options{Cluster: f, Node: f, Configs: f, Scripts: f})
+	s, err := admin.New(admin.Options{Cluster: f, Node: f, Configs: f, Scripts: f, Operate: f})
 	if err != nil {
 		t.Fatal(err)
 	}
 	srv := httptest.NewServer(s.Handler())
 	t.Cleanup(srv.Close)
-	return f, srv.Listener.Addr().String()
+	f.addr = srv.Listener.Addr().String()
+	return f, f.addr
 }
 
-func (f *fakeAdmin) Info(context.Context) (api.ClusterInfo, error) { return api.ClusterInfo{}, nil }
+func (f *fakeAdmin) Info(context.Context) (api.ClusterInfo, error) {
+	return api.ClusterInfo{ID: "fake", Nodes: []api.NodeInfo{
+		{ID: 0, Host: "127.0.0.1", Admin: f.addr, Alive: true}, {ID: 1, Host: "127.0.0.1", Admin: "off"},
+	}}, nil
+}
 func (f *fakeAdmin) Health(context.Context) (api.Health, error) {
 	h := api.Health{Healthy: f.healthy, Nodes: []model.NodeID{0}, Sidecar: "up"}
 	if !f.healthy {
@@ -74,7 +84,7 @@ func (f *fakeAdmin) DecommissionStatus(_ context.Context, n model.NodeID) (api.D
 	return d, nil
 }
 
-func (f *fakeAdmin) Node(context.Context) (api.Node, error) { return api.Node{}, nil }
+func (f *fakeAdmin) Node(context.Context) (api.Node, error) { return api.Node{DataDir: f.dataDir}, nil }
 func (f *fakeAdmin) Ready() api.Ready                       { return api.Ready{Ready: true} }
 
 func (f *fakeAdmin) Schema() []api.ConfigRow {
@@ -92,6 +102,9 @@ func (f *fakeAdmin) Values(context.Context) (out []api.ConfigValue, err error) {
 			v.Value, v.Source = set, "cluster"
 		}
 		out = append(out, v)
+	}
+	if f.secret != "" {
+		out = append(out, api.ConfigValue{Name: "sasl.password", Value: f.secret}, api.ConfigValue{Name: "newer.token", Value: f.secret})
 	}
 	return out, nil
 }
@@ -219,4 +232,55 @@ func (f *fakeAdmin) Describe(_ context.Context, name string) (api.ScriptStatus, 
 func (f *fakeAdmin) Logs(_ context.Context, ask api.LogsAsk, emit func(api.LogLine) error) error {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 6e6, time.UTC)
 	return emit(api.LogLine{Time: at, Script: ask.Name, Level: "info", Text: "hello\nthere"})
+}
+
+func (f *fakeAdmin) Features(context.Context) (api.Features, error) {
+	state := "available"
+	if f.level > 1 {
+		state = "active"
+	}
+	return api.Features{
+		Active: max(1, f.level), Common: 2, Build: 2, Auto: false,
+		Nodes:    []api.NodeFeatures{{Node: 0, Version: "v1.2", Level: 2}, {Node: 1, Reason: "it has never come"}},
+		Features: []api.Feature{{Name: "feature-levels", Level: 2, State: state, Doc: "The cluster knows each node's build."}},
+	}, nil
+}
+
+func (f *fakeAdmin) ActivateFeatures(ctx context.Context, level int) (api.Features, error) {
+	if level > 2 {
+		return api.Features{}, fmt.Errorf("%w: feature level: level 3 is not every node's: node 0 has 2", api.ErrConflict)
+	}
+	f.level = 2
+	return f.Features(ctx)
+}
+
+func (f *fakeAdmin) StartSelfTest(_ context.Context, ask api.SelfTestAsk) (api.SelfTest, error) {
+	if slices.Contains(ask.Nodes, 7) {
+		return api.SelfTest{}, fmt.Errorf("%w: node 7", api.ErrNotFound)
+	}
+	f.tested = ask
+	t := api.SelfTest{ID: "5a1f", Nodes: []api.SelfTestNode{{Node: 0, ID: "5a1f", State: "running"}}}
+	silent := api.SelfTestNode{Node: 1, State: "unknown", Error: "it does not answer"}
+	switch {
+	case len(ask.Nodes) == 0:
+		t.Nodes = append(t.Nodes, silent)
+	case ask.Nodes[0] == 1:
+		t.Nodes = []api.SelfTestNode{silent}
+	}
+	return t, nil
+}
+
+func (f *fakeAdmin) SelfTest(context.Context) (api.SelfTest, error) {
+	peer := model.NodeID(1)
+	results := []api.SelfTestResult{
+		{Test: "disk latency", RequestBytes: 4096, Requests: 812, Bytes: 812 * 4096, Millis: 100, P50: 112.4, P90: 140, P99: 311, Max: 2400, PerSecond: 8120, BytesPerSecond: 33259520},
+		{Test: "network send", Peer: &peer, RequestBytes: 1 << 20, Error: "call node 1: connection refused"},
+	}
+	return api.SelfTest{Nodes: []api.SelfTestNode{
+		{Node: 0, ID: "5a1f", State: "idle", Results: results}, {Node: 1, State: "unknown", Error: "it does not answer"},
+	}}, nil
+}
+
+func (f *fakeAdmin) StopSelfTest(context.Context) (api.SelfTest, error) {
+	return api.SelfTest{Nodes: []api.SelfTestNode{{Node: 0, State: "idle"}}}, nil
 }

@@ -30,6 +30,8 @@ type Options struct {
 	Static   map[string]string // this node's own settings of cluster scope (config.Node.Static)
 	Now      func() time.Time  // nil: time.Now
 	Log      *slog.Logger      // nil: slog.Default
+	// Fatal is told that the cluster has left this build behind. It must end the process.
+	Fatal func(error)
 }
 
 // Cluster is the cluster as this node sees it. Its methods are safe from any

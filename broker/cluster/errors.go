@@ -28,6 +28,8 @@ var (
 	ErrUnknownPartition   = controller.ErrUnknownPartition
 	ErrUnchanged          = controller.ErrUnchanged
 	ErrNoReassignment     = controller.ErrNoReassignment
+	ErrFeatureLevel       = controller.ErrFeatureLevel
+	ErrOldBuild           = controller.ErrOldBuild
 
 	ErrInvalidConfig = config.ErrInvalid // a value that the setting cannot have
 	ErrUnknownConfig = config.ErrUnknown // no such setting

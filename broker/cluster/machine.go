@@ -32,6 +32,7 @@ func (s *StateMachine) Apply(_ uint64, cmd []byte) (result []byte) {
 	}
 	before := s.state.Version()
 	r := s.state.Step(c)
+	s.cluster.checkLevel(s.state.Level())
 	if s.state.Version() != before {
 		s.publish()
 	}
@@ -65,7 +66,7 @@ func (s *StateMachine) publish() {
 // old are shared with it.
 func (s *StateMachine) metadata(old *Metadata) *Metadata {
 	m := &Metadata{
-		ClusterID: s.state.ClusterID(), Version: s.state.Version(), Controller: old.Controller,
+		ClusterID: s.state.ClusterID(), Version: s.state.Version(), Level: s.state.Level(), Controller: old.Controller,
 		ClusterOverrides: s.state.ClusterConfigs(), NodeOverrides: s.state.NodeConfigs(),
 		ConfigRevision: s.state.ConfigRevision(), Static: s.cluster.o.Static,
 		byName: map[string]*Topic{}, byID: map[model.TopicID]*Topic{},

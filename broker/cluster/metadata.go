@@ -39,6 +39,7 @@ func (t *Topic) PartitionID(index int32) model.PartitionID {
 type Metadata struct {
 	ClusterID        string
 	Version          uint64
+	Level            controller.Level             // what all nodes know: see controller.Features
 	Controller       model.NodeID                 // who leads the controller's shard; NoNode while unknown
 	Nodes            []Node                       // by id
 	Gone             map[model.NodeID]model.Birth // nodes that were removed. Not to be written

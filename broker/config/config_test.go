@@ -331,3 +331,28 @@ func TestSeedsSayWhereThisNodeIs(t *testing.T) {
 		t.Errorf("listens at %s, tells %s: %v", n.RPC, n.AdvertiseRPC, err)
 	}
 }
+
+// TestSecretsAreMarked: a row whose name is that of a secret is never printed, unless it is
+// known to hold something else.
+func TestSecretsAreMarked(t *testing.T) {
+	harmless := map[string]string{"rpc_tls_key": "the path of a file"}
+	for _, scope := range []Scope{ScopeNode, ScopeCluster, ScopeTopic} {
+		for _, r := range Rows(scope) {
+			_, known := harmless[r.Name]
+			if (LooksSecret(r.Name) || r.Kind == KindPassword) && !r.Secret && !known {
+				t.Errorf("%s looks like a secret and is printed: mark it, or say here why it is none", r.Name)
+			}
+			if r.Secret && r.Show("hunter2") != Hidden {
+				t.Errorf("%s is shown", r.Name)
+			}
+		}
+	}
+	for name, want := range map[string]bool{
+		"sasl.password": true, "kafka_tls_key": true, "cloud_storage_secret_key": true, "Some.Token": true,
+		"log.cleanup.policy": false, "compression.type": false, "keys.max": false,
+	} {
+		if LooksSecret(name) != want {
+			t.Errorf("%s: %v", name, !want)
+		}
+	}
+}

@@ -124,3 +124,18 @@ func (r *Row) Show(value string) string {
 func (r *Row) refuse(value, why string) error {
 	return fmt.Errorf("%w of %s: %q: %s", ErrInvalid, r.Name, r.Show(value), why)
 }
+
+// secretWords are what names of secrets have in them.
+var secretWords = []string{"password", "passwd", "passphrase", "secret", "token", "credential", "private", "sasl", "access_key", "access.key"}
+
+// LooksSecret tells whether a setting of this name had better not be printed, by whoever
+// does not know the row: one of a newer build, or of a stranger.
+func LooksSecret(name string) bool {
+	name = strings.ToLower(name)
+	for _, w := range secretWords {
+		if strings.Contains(name, w) {
+			return true
+		}
+	}
+	return strings.HasSuffix(name, "_key") || strings.HasSuffix(name, ".key") || name == "key"
+}

@@ -45,6 +45,9 @@ func clusterRows() []Row {
 		{Name: "log.cleaner.backoff.ms", Kind: KindMillis, Default: "15000", Min: "0",
 			Doc:     "How often a node looks for logs to compact, in milliseconds.",
 			cluster: func(c *Cluster, v value) { c.CompactionCheck = v.millis() }},
+		{Name: "millrace.features.auto.activate", Kind: KindBool, Default: "true",
+			Doc:     "Whether what a newer version brings is used by itself once all nodes run it. From then on none can go back.",
+			cluster: func(c *Cluster, v value) { c.FeaturesAuto = v.flag }},
 	}
 	return append(append(rows, groupRows()...), scriptRows()...)
 }

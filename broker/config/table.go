@@ -30,6 +30,7 @@ func (t *tables) add(scope Scope, rows []Row) {
 	for i := range rows {
 		r := &rows[i]
 		r.Scope = scope
+		r.Secret = r.Secret || r.Kind == KindPassword
 		_, twice := t.byName[scope][r.Name]
 		must(!twice, "row %s is declared twice", r.Name)
 		must(r.Doc != "" && r.Kind != 0, "row %s has no doc or no kind", r.Name)

@@ -50,6 +50,7 @@ type Cluster struct {
 	Partitions         int32
 	Replication        int16
 	TopicPartitionsMax int32 // of one topic
+	FeaturesAuto       bool  // the feature level is raised without being asked
 
 	OffsetsPartitions   int32
 	OffsetsReplication  int16

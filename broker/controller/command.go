@@ -40,6 +40,8 @@ type Command struct {
 	JoinNode           *JoinNode           `json:"join_node,omitempty"`
 	RemoveNode         *RemoveNode         `json:"remove_node,omitempty"`
 	RenewReplica       *RenewReplica       `json:"renew_replica,omitempty"`
+
+	ActivateFeatures *ActivateFeatures `json:"activate_features,omitempty"`
 }
 
 // RegisterNode enters a node or changes its addresses. ClusterID and Founders are

@@ -44,6 +44,9 @@ func (s *State) joinNode(c *JoinNode) (Result, bool) {
 	case n.ID < 0 && n.ID != model.NoNode:
 		return refused(refuse(ErrInvalidNode, "id %d is negative", n.ID))
 	}
+	if no := s.judgeBuild(&n); no != nil {
+		return refused(no)
+	}
 	for _, old := range s.nodes {
 		if old.Disk == n.Disk && c.Renew && old.Birth == n.Birth {
 			again := *old

@@ -298,7 +298,7 @@ func TestSnapshotRefusesDamage(t *testing.T) {
 		}
 	}
 	newer := bytes.Clone(good)
-	newer[4] = snapshotFormat + 1
+	newer[4] = snapshotLevels + 1
 	if _, err := Restore(newer); !errors.Is(err, ErrSnapshotFormat) {
 		t.Fatalf("a newer format: %v", err)
 	}

@@ -30,6 +30,9 @@ func (s *State) registerNode(c *RegisterNode) (Result, bool) {
 			s.nodes[id] = &Node{ID: id}
 		}
 	}
+	if no := s.judgeBuild(&n); no != nil {
+		return refused(no)
+	}
 	r := Result{ClusterID: s.clusterID}
 	old, ok := s.nodes[n.ID]
 	if no := s.isAnother(old, &n); no != nil {

@@ -29,6 +29,8 @@ var (
 	ErrUnknownPartition   = errors.New("unknown partition")          // refresh metadata
 	ErrUnchanged          = errors.New("already so")                 // nothing is to be done
 	ErrNoReassignment     = errors.New("no reassignment under way")  // nothing is to be cancelled
+	ErrFeatureLevel       = errors.New("feature level")              // raise the level, or start newer builds
+	ErrOldBuild           = errors.New("build is too old")           // start a newer one
 	ErrRefused            = errors.New("refused")                    // of a code this build does not know
 )
 
@@ -42,7 +44,8 @@ var codes = []struct {
 	{"internal_topic", ErrInternalTopic}, {"conflict", ErrConflict}, {"script", ErrInvalidScript},
 	{"unknown_script", ErrUnknownScript}, {"script_removing", ErrScriptRemoving}, {"cycle", ErrCycle},
 	{"too_many_scripts", ErrTooManyScripts}, {"node", ErrInvalidNode}, {"command", ErrCommand},
-	{"node_gone", ErrNodeGone}, {"unknown_partition", ErrUnknownPartition}, {"unchanged", ErrUnchanged}, {"no_reassignment", ErrNoReassignment},
+	{"unknown_partition", ErrUnknownPartition}, {"unchanged", ErrUnchanged}, {"no_reassignment", ErrNoReassignment},
+	{"feature_level", ErrFeatureLevel}, {"old_build", ErrOldBuild}, {"node_gone", ErrNodeGone},
 }
 
 // Refusal is an error as it travels in a result.

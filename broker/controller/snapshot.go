@@ -12,12 +12,14 @@ import (
 
 // A snapshot is the header {magic, format u32, CRC32C of the body u32} in
 // little-endian and the body, JSON with every list in a fixed order. Format 2 has replicas
-// that have moved, or nodes that are not active, joined or were removed, which builds of format 1 would take for
-// what they were; format 1 is written while there is none.
+// that have moved, or nodes that are not active, which builds of format 1 would take for
+// what they were; format 1 is written while there is none. Format 3 is of a cluster above
+// the first feature level, of which no older build may be a part.
 const (
 	snapshotMagic  = "MRCS"
 	snapshotPlain  = 1
 	snapshotFormat = 2
+	snapshotLevels = 3
 	snapshotHeader = len(snapshotMagic) + 8
 )
 
@@ -33,6 +35,7 @@ var (
 type snapshot struct {
 	Version        uint64                             `json:"version"`
 	ClusterID      string                             `json:"cluster_id"`
+	Level          Level                              `json:"level,omitempty"`
 	Next           counters                           `json:"next"`
 	ConfigRevision uint64                             `json:"config_revision"`
 	ClusterConfigs map[string]string                  `json:"cluster_configs,omitempty"`
@@ -46,7 +49,7 @@ type snapshot struct {
 // Snapshot gives the whole state. Equal states give equal bytes.
 func (s *State) Snapshot() []byte {
 	body, err := json.Marshal(snapshot{
-		Version: s.version, ClusterID: s.clusterID, Next: s.next,
+		Version: s.version, ClusterID: s.clusterID, Level: s.level, Next: s.next,
 		ConfigRevision: s.configRevision, ClusterConfigs: s.clusterConfigs, NodeConfigs: s.nodeConfigs,
 		Nodes: s.Nodes(), Gone: s.gone, Topics: s.Topics(), Scripts: s.Scripts(),
 	})
@@ -58,8 +61,8 @@ func (s *State) Snapshot() []byte {
 }
 
 func (s *State) format() uint32 {
-	if len(s.gone) > 0 {
-		return snapshotFormat
+	if s.Level() > LevelFirst {
+		return snapshotLevels
 	}
 	for _, n := range s.nodes {
 		if n.State != NodeActive || n.Birth > 0 {
@@ -82,8 +85,8 @@ func Restore(b []byte) (*State, error) {
 		return nil, fmt.Errorf("%w: it has no header", ErrSnapshotCorrupt)
 	}
 	format, sum := binary.LittleEndian.Uint32(b[4:]), binary.LittleEndian.Uint32(b[8:])
-	if format > snapshotFormat {
-		return nil, fmt.Errorf("%w: %d, this build reads up to %d", ErrSnapshotFormat, format, snapshotFormat)
+	if format > snapshotLevels {
+		return nil, fmt.Errorf("%w: %d, this build reads up to %d", ErrSnapshotFormat, format, snapshotLevels)
 	}
 	body := b[snapshotHeader:]
 	if crc32.Checksum(body, castagnoli) != sum {
@@ -97,8 +100,11 @@ func Restore(b []byte) (*State, error) {
 }
 
 func (in *snapshot) state() (*State, error) {
+	if in.Level > LevelBuild {
+		return nil, fmt.Errorf("%w: the cluster is at feature level %d, this build knows %d", ErrSnapshotFormat, in.Level, LevelBuild)
+	}
 	s := New()
-	s.version, s.clusterID, s.next = in.Version, in.ClusterID, in.Next
+	s.version, s.clusterID, s.level, s.next = in.Version, in.ClusterID, in.Level, in.Next
 	s.configRevision, s.clusterConfigs = in.ConfigRevision, in.ClusterConfigs
 	if in.NodeConfigs != nil {
 		s.nodeConfigs = in.NodeConfigs

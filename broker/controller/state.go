@@ -25,6 +25,7 @@ const (
 type State struct {
 	version   uint64
 	clusterID string
+	level     Level // 0: LevelFirst
 	nodes     map[model.NodeID]*Node
 	gone      map[model.NodeID]model.Birth // nodes that were removed
 	topics    map[model.TopicID]*Topic

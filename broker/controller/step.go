@@ -21,6 +21,9 @@ func (s *State) Step(c Command) Result {
 
 // step works on a clone; changed tells whether it is to be kept.
 func (s *State) step(c *Command) (r Result, changed bool) {
+	if no := s.early(c); no != nil {
+		return refused(no)
+	}
 	switch {
 	case c.RegisterNode != nil:
 		return s.registerNode(c.RegisterNode)
@@ -60,6 +63,8 @@ func (s *State) step(c *Command) (r Result, changed bool) {
 		return s.removeNode(c.RemoveNode)
 	case c.RenewReplica != nil:
 		return s.renewReplica(c.RenewReplica)
+	case c.ActivateFeatures != nil:
+		return s.activateFeatures(c.ActivateFeatures)
 	}
 	return Result{Refused: refuse(ErrCommand, "it asks nothing that this build knows")}, false
 }

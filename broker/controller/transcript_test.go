@@ -165,7 +165,7 @@ func (w *world) command(verb, name string, a args) Command {
 	switch verb {
 	case "node":
 		n, _ := strconv.Atoi(name)
-		return Command{RegisterNode: &RegisterNode{Node: Node{ID: model.NodeID(n), Host: a.one("host"), Port: 9092, Disk: a.one("disk")}, ClusterID: a.one("cluster"), Founders: nodeList(a.list("founders"))}}
+		return Command{RegisterNode: &RegisterNode{Node: Node{ID: model.NodeID(n), Host: a.one("host"), Port: 9092, Disk: a.one("disk"), Version: a.one("version"), Level: Level(a.number("level", 0))}, ClusterID: a.one("cluster"), Founders: nodeList(a.list("founders"))}}
 	case "create":
 		c := &CreateTopics{DryRun: dry}
 		for _, n := range strings.Split(name, ",") {
@@ -187,6 +187,9 @@ func (w *world) command(verb, name string, a args) Command {
 		return Command{SetClusterConfigs: &SetClusterConfigs{Node: model.NodeID(a.number("node", -1)), Revision: uint64(a.number("rev", int64(w.s.configRevision))), Set: a.pairs("set"), Delete: a.list("del")}}
 	case "producers":
 		return Command{AllocateProducers: &AllocateProducers{Count: a.number("n", 0)}}
+	}
+	if c, ok := featureCommand(verb, name, a); ok {
+		return c
 	}
 	if c, ok := w.moveCommand(verb, name, a); ok {
 		return c
@@ -219,7 +222,7 @@ func (w *world) moveCommand(verb, name string, a args) (Command, bool) {
 		if err != nil {
 			n = int(model.NoNode)
 		}
-		return Command{JoinNode: &JoinNode{Renew: a.one("renew") != "", Node: Node{ID: model.NodeID(n), Host: "h", RPC: a.one("rpc"), Disk: a.one("disk"), Birth: model.Birth(a.number("birth", 0))}}}, true
+		return Command{JoinNode: &JoinNode{Renew: a.one("renew") != "", Node: Node{ID: model.NodeID(n), Host: "h", RPC: a.one("rpc"), Disk: a.one("disk"), Birth: model.Birth(a.number("birth", 0)), Level: Level(a.number("level", int64(LevelBuild)))}}}, true
 	case "leave":
 		n, _ := strconv.Atoi(name)
 		return Command{RemoveNode: &RemoveNode{Node: model.NodeID(n)}}, true
@@ -437,7 +440,11 @@ func (w *world) show(verb, name string) (string, bool) {
 			if n.Birth > 0 {
 				name += fmt.Sprintf(".%d", n.Birth)
 			}
-			b.WriteString(strings.TrimSpace(fmt.Sprintf("node %s %s", name, n.State)) + "\n")
+			line := strings.TrimSpace(fmt.Sprintf("node %s %s", name, n.State))
+			if n.Level > 0 {
+				line += fmt.Sprintf(" build=%s level=%d", n.Version, n.Level)
+			}
+			b.WriteString(line + "\n")
 		}
 	case "configs":
 		keys := []string{}

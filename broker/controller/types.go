@@ -12,10 +12,13 @@ type Node struct {
 	Admin string       `json:"admin,omitempty"` // HOST:PORT
 	RPC   string       `json:"rpc,omitempty"`   // HOST:PORT
 	State NodeState    `json:"state,omitempty"`
-	// Disk names the node's data directory, and Birth counts those that it had before: it
-	// is that of the node's replica of the controller's group. Registration changes no birth.
-	Disk  string      `json:"disk,omitempty"`
-	Birth model.Birth `json:"birth,omitempty"`
+	// Version and Level are its build's, Disk names its data directory, and Birth counts those
+	// that it had before: it is that of the node's replica of the controller's group.
+	// Registration changes no birth. All are nothing while the cluster is at the first level.
+	Version string      `json:"version,omitempty"`
+	Level   Level       `json:"level,omitempty"`
+	Disk    string      `json:"disk,omitempty"`
+	Birth   model.Birth `json:"birth,omitempty"`
 }
 
 // Come tells whether the node has registered itself.

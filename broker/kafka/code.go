@@ -133,6 +133,7 @@ var codes = []struct {
 	{cluster.ErrDuplicate, codeInvalidRequest},
 	{cluster.ErrUnknownPartition, codeUnknownTopicOrPartition},
 	{cluster.ErrNoReassignment, codeNoReassignment},
+	{cluster.ErrFeatureLevel, codeUnsupportedVersion},
 	{cluster.ErrConflict, codeRequestTimedOut}, // others changed it all the time; trying again is right
 	{model.ErrTopicName, codeInvalidTopic},
 

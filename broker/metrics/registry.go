@@ -34,7 +34,7 @@ func (r *Registry) Handler() http.Handler {
 type Room string
 
 // units are what names may end with, before _total.
-var units = []string{"seconds", "bytes", "records", "entries", "requests", "connections", "partitions", "batches", "errors", "offsets", "ratio", "info", "scripts", "fibers", "segments", "events", "state", "syncs", "files", "replicas"}
+var units = []string{"seconds", "bytes", "records", "entries", "requests", "connections", "partitions", "batches", "errors", "offsets", "ratio", "info", "scripts", "fibers", "segments", "events", "state", "syncs", "files", "replicas", "messages"}
 
 var word = regexp.MustCompile(`^[a-z][a-z0-9]*(_[a-z0-9]+)*$`)
 

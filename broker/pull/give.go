@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/millrace-io/millrace/broker/model"
@@ -38,6 +39,8 @@ type GiverOptions struct {
 type Giver struct {
 	o    GiverOptions
 	boot uint64 // tells this start of the node from others
+
+	given atomic.Int64 // bytes of pieces
 
 	mu     sync.Mutex
 	leases map[uint64]*lease
@@ -71,6 +74,13 @@ func (g *Giver) Close() {
 	for _, l := range leases {
 		l.end()
 	}
+}
+
+// Given tells how many bytes were given since the start, and how many leases there are.
+func (g *Giver) Given() (bytes int64, leases int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.given.Load(), len(g.leases)
 }
 
 // Answer answers a call. An error that is a Refusal is an answer too.
@@ -197,6 +207,7 @@ func (g *Giver) piece(from model.NodeID, ask pieceAsk) ([]byte, error) {
 		g.o.Log.Warn("partition cannot be given", "shard", uint64(l.shard), "node", int32(from), "err", err)
 		return nil, refuse(CodeDamaged, "%v", err)
 	}
+	g.given.Add(int64(len(b)))
 	return b, nil
 }
 

@@ -240,11 +240,15 @@ func TestPace(t *testing.T) {
 		w := newNet(t, 1, 120)
 		began := time.Now()
 		index := uint64(len(w.log))
-		check(t, w.taker(1<<20).Recover(w.nodes[taker], Note(1, testShard, index), nil))
+		pulls := w.taker(1 << 20)
+		check(t, pulls.Recover(w.nodes[taker], Note(1, testShard, index), nil))
 		took, want := time.Since(began).Seconds(), float64(w.size())/(1<<20)
 		w.same(index)
 		if took < want-1 || took > want+1 {
 			t.Errorf("%d bytes took %.1f s", w.size(), took)
+		}
+		if c := pulls.Counts(); c.Bytes != int64(w.bytes) || c.Failures != 0 || c.UnderWay != 0 || c.Waited.Seconds() < took-1 {
+			t.Errorf("it counts %+v, %d bytes came", c, w.bytes)
 		}
 	})
 }

@@ -304,6 +304,7 @@ func (p *pulling) piece(ctx context.Context, h *held, segment uint32, pos, lengt
 		return nil, refuse(CodeDamaged, "node %d gives %d of %d bytes at %d", h.node, len(b), n, pos)
 	}
 	p.taken += n
+	p.t.taken.Add(n)
 	h.used = time.Now()
 	return b, nil
 }

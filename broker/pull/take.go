@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/millrace-io/millrace/broker/model"
@@ -68,6 +69,9 @@ type Taker struct {
 	o     TakerOptions
 	pace  pace
 	seats chan struct{}
+	// What was done since the start, for Counts.
+	taken, failures atomic.Int64
+	underWay        atomic.Int64
 }
 
 // NewTaker gives a Taker.
@@ -76,6 +80,19 @@ func NewTaker(o TakerOptions) *Taker {
 		o.BytesPerSecond = DefaultBytesPerSecond
 	}
 	return &Taker{o: o, pace: pace{most: o.BytesPerSecond, throttle: o.Throttle}, seats: make(chan struct{}, pullsAtOnce)}
+}
+
+// Counts are what a Taker has done since the start.
+type Counts struct {
+	Bytes    int64         // of pieces
+	Failures int64         // tries that ended with an error
+	Waited   time.Duration // for BytesPerSecond, of all pulls together
+	UnderWay int64         // pulls, now
+}
+
+// Counts tells what was done so far.
+func (t *Taker) Counts() Counts {
+	return Counts{Bytes: t.taken.Load(), Failures: t.failures.Load(), Waited: time.Duration(t.pace.waited.Load()), UnderWay: t.underWay.Load()}
 }
 
 // Recover brings r to where a note says, or beyond: see raft's StateMachine. It goes on
@@ -99,6 +116,8 @@ func (t *Taker) Repair(r Replica, shard model.ShardID, from model.NodeID, stop <
 }
 
 func (t *Taker) pull(p *pulling, stop <-chan struct{}) error {
+	t.underWay.Add(1)
+	defer t.underWay.Add(-1)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	ended := make(chan struct{})
@@ -135,6 +154,7 @@ func (p *pulling) run(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return ErrStopped
 		}
+		p.t.failures.Add(1)
 		if p.taken > taken {
 			wait, failed = backoffMin, 0
 		}
@@ -178,6 +198,7 @@ type pace struct {
 	mu       sync.Mutex
 	debt     float64
 	since    time.Time
+	waited   atomic.Int64 // nanoseconds
 }
 
 // throttleLook is the longest wait before it is looked whether the rate is another.
@@ -205,6 +226,7 @@ func (p *pace) turn(ctx context.Context, bytes int64) error {
 		if wait == 0 {
 			return ctx.Err()
 		}
+		p.waited.Add(int64(min(wait, throttleLook)))
 		if !sleep(ctx, min(wait, throttleLook)) {
 			return fmt.Errorf("wait for a turn: %w", ctx.Err())
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/millrace-io/millrace/broker/model"
 	"github.com/millrace-io/millrace/broker/raft/transport"
@@ -36,6 +37,8 @@ const (
 	MethodMoves
 	// MethodJoin asks for a place in the cluster.
 	MethodJoin
+	// MethodSelfTest starts, reads and stops a node's self-test, and carries bytes for one.
+	MethodSelfTest
 )
 
 // CallBytesMax bounds a call's body, and an answer's.
@@ -75,7 +78,11 @@ const deploymentBytes = 8
 func (h *Host) call(ctx context.Context, target string, m Method, body []byte) ([]byte, error) {
 	whole := make([]byte, 0, deploymentBytes+len(body))
 	whole = append(binary.LittleEndian.AppendUint64(whole, h.options.Deployment), body...)
+	began := time.Now()
 	reply, err := h.caller.Load().Call(ctx, target, uint8(m), whole)
+	if h.options.Called != nil {
+		h.options.Called(m, time.Since(began), err)
+	}
 	if errors.Is(err, transport.ErrClosed) && !errors.Is(err, ErrBroken) {
 		err = fmt.Errorf("%w: %w", ErrStopped, err)
 	}

@@ -73,6 +73,11 @@ func TestCalls(t *testing.T) {
 	p.hosts[1].SetAddress(1, elsewhere)
 	all()
 	want := fmt.Sprintf("1 hears %d of 2: ", MethodIdentity)
+	for n, h := range p.hosts {
+		if peers := h.Traffic(); len(peers) != 2 || peers[0].Node == model.NodeID(n) || peers[0].SentBytes == 0 || peers[0].ReceivedBytes == 0 {
+			t.Errorf("node %d counts %+v", n, peers)
+		}
+	}
 	if got, err := p.hosts[2].CallAddress(t.Context(), elsewhere, MethodIdentity, nil); err != nil || string(got) != want {
 		t.Errorf("who is there: %q, %v, want %q", got, err, want)
 	}

@@ -74,6 +74,8 @@ type Options struct {
 	// Answer does what another node calls for, as transport.Options.Answer; nil
 	// refuses every call. It may be called before Open has returned.
 	Answer func(ctx context.Context, from model.NodeID, m Method, body []byte) ([]byte, error)
+	// Called, if set, is told of every call that this node made; it must be quick.
+	Called func(m Method, took time.Duration, err error)
 	Log    *slog.Logger
 }
 
@@ -95,6 +97,7 @@ type Host struct {
 	ears     [hostsMax]atomic.Pointer[ear]
 	caller   atomic.Pointer[transport.Transport] // the first NodeHost's
 	registry *registry
+	traffic  *transport.Traffic
 	log      *slog.Logger
 	changes  *mailbox
 	barriers barriers
@@ -112,7 +115,7 @@ type Host struct {
 // Open starts the Raft log in o.Dir and listens for peers. It starts no replica.
 func Open(o Options) (*Host, error) {
 	h := &Host{
-		node: o.Node, options: o, registry: newRegistry(), log: o.Log, changes: newMailbox(), closing: make(chan struct{}),
+		node: o.Node, options: o, registry: newRegistry(), traffic: transport.NewTraffic(), log: o.Log, changes: newMailbox(), closing: make(chan struct{}),
 		commandMax: min(inMemLogBytesMax, journal.EntryBytesMax(o.JournalFileBytes)-commandOverhead),
 	}
 	h.registry.setAddress(o.Node, o.Advertise)

@@ -86,7 +86,7 @@ func (h *Host) openHost(k int) (*dragonboat.NodeHost, error) {
 			LogDBFactory:        &journalFactory{h: h, first: k == 0},
 			NodeRegistryFactory: h.registry,
 			TransportFactory: &mouth{h: h, k: k, Factory: transport.NewFactory(transport.Options{
-				Network: o.Network, TLS: o.TLS, Peer: checkPeer, Answer: h.answers(), Log: o.Log,
+				Network: o.Network, TLS: o.TLS, Peer: checkPeer, Answer: h.answers(), Traffic: h.traffic, Log: o.Log,
 			})},
 		},
 	})

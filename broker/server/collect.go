@@ -18,6 +18,8 @@ func (s *Server) collect() {
 	metrics.Partitions(s.registry, s.samplePartitions)
 	metrics.Groups(s.registry, s.sampleGroups)
 	metrics.Scripts(s.registry, s.scripts.samples)
+	metrics.Peers(s.registry, s.samplePeers)
+	metrics.Pulls(s.registry, s.samplePulls)
 }
 
 func (s *Server) samplePartitions() []metrics.PartitionSample {

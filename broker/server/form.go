@@ -33,9 +33,12 @@ type greeting struct {
 	// Settled: Come is right. A node that has just started may not know yet.
 	Settled bool           `json:"settled"`
 	Come    []model.NodeID `json:"come"` // nodes that have been part of the cluster
-	Gone    []model.NodeID `json:"gone,omitempty"`
-	// Deployment is the cluster's; of builds that do not tell it is 0. Disks are those of Come.
+	build
+	Gone []model.NodeID `json:"gone,omitempty"`
+	// Deployment is the cluster's; of builds that do not tell it is 0. Disk is the node's own,
+	// Disks are those of Come.
 	Deployment uint64                  `json:"deployment,omitempty"`
+	Disk       string                  `json:"disk,omitempty"`
 	Disks      map[model.NodeID]string `json:"disks,omitempty"`
 }
 
@@ -47,7 +50,10 @@ func (g *greeting) sameSeeds(id identity) bool {
 // greet answers raft.MethodIdentity.
 func (s *Server) greet() ([]byte, error) {
 	id := s.identity.Load()
-	g := greeting{Node: id.Node, Cluster: id.Cluster, Formed: id.Formed, Settled: !id.Formed, Deployment: id.Deployment, Disks: map[model.NodeID]string{}}
+	g := greeting{
+		Node: id.Node, Cluster: id.Cluster, Formed: id.Formed, Settled: !id.Formed, build: s.build(),
+		Deployment: id.Deployment, Disk: id.Disk, Disks: map[model.NodeID]string{},
+	}
 	if c := s.shared.Load(); c != nil && id.Formed {
 		m := c.Metadata()
 		g.Settled = m.ClusterID != ""
@@ -203,7 +209,7 @@ func (s *Server) register(ctx context.Context, id identity) error {
 		if errors.Is(err, cluster.ErrNodeGone) {
 			return fmt.Errorf("%w: %w", ErrGone, err)
 		}
-		if ctx.Err() != nil || errors.Is(err, raft.ErrStopped) || id.alone() {
+		if ctx.Err() != nil || errors.Is(err, raft.ErrStopped) || errors.Is(err, cluster.ErrOldBuild) || id.alone() {
 			return fmt.Errorf("register with the controller: %w", err)
 		}
 		s.log.Warn("not registered with the controller yet", "err", err)

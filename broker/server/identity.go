@@ -12,6 +12,7 @@ import (
 	"slices"
 
 	"github.com/millrace-io/millrace/broker/config"
+	"github.com/millrace-io/millrace/broker/controller"
 	"github.com/millrace-io/millrace/broker/disk"
 	"github.com/millrace-io/millrace/broker/model"
 	"github.com/millrace-io/millrace/broker/raft"
@@ -20,8 +21,11 @@ import (
 const (
 	identityFile = "identity.json"
 	// formatVersion is the newest layout of a data directory that this build
-	// reads and the one it writes.
-	formatVersion = 1
+	// reads. A new directory has formatFirst; formatLevels is of a cluster above the first
+	// feature level, whose log an older build would not read as others do.
+	formatVersion = formatLevels
+	formatFirst   = 1
+	formatLevels  = 2
 )
 
 var (
@@ -59,6 +63,8 @@ type identity struct {
 	// of the node's disks this is, from when it was; a founder's first is 0.
 	Joins bool        `json:"joins,omitempty"`
 	Birth model.Birth `json:"birth,omitempty"`
+	// Level is the cluster's feature level, when it is above the first.
+	Level controller.Level `json:"level,omitempty"`
 }
 
 // alone tells whether the node forms a cluster by itself.
@@ -77,7 +83,7 @@ func (id identity) members() []model.NodeID {
 
 // newIdentity is that of a new directory.
 func newIdentity(node model.NodeID, seeds []config.Seed, host string) identity {
-	id := identity{Format: formatVersion, Node: node, Cluster: randomID(), Host: host, Disk: randomID()}
+	id := identity{Format: formatFirst, Node: node, Cluster: randomID(), Host: host, Disk: randomID()}
 	switch {
 	case len(seeds) > 0 && !slices.Contains(founders(seeds), node):
 		id.Joins, id.Cluster = true, ""
@@ -135,6 +141,9 @@ func openIdentity(dataDir string, node model.NodeID, seeds []config.Seed) (ident
 	case id.Format > formatVersion:
 		return identity{}, fmt.Errorf("%w: %s has format %d, this build reads up to %d; use the newer build",
 			ErrNewerFormat, dataDir, id.Format, formatVersion)
+	case id.Level > controller.LevelBuild:
+		return identity{}, fmt.Errorf("%w: %s is of a cluster at feature level %d, this build knows %d; use the newer build",
+			ErrNewerFormat, dataDir, id.Level, controller.LevelBuild)
 	case id.Node != node && node != model.NoNode && id.Node != model.NoNode:
 		return identity{}, fmt.Errorf("%w: %s holds node %d, this is node %d; start with --node-id %d or another --data-dir",
 			ErrForeignData, dataDir, id.Node, node, id.Node)

@@ -41,6 +41,8 @@ func (s *Server) answer(ctx context.Context, from model.NodeID, m raft.Method, b
 		return nil, s.starting()
 	case raft.MethodApplied:
 		return s.answerApplied(ctx, body)
+	case raft.MethodSelfTest:
+		return s.tests.answer(ctx, body)
 	}
 	return s.give(ctx, from, m, body)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/millrace-io/millrace/broker/block"
 	"github.com/millrace-io/millrace/broker/cluster"
 	"github.com/millrace-io/millrace/broker/config"
+	"github.com/millrace-io/millrace/broker/controller"
 	"github.com/millrace-io/millrace/broker/coordinator"
 	"github.com/millrace-io/millrace/broker/core"
 	"github.com/millrace-io/millrace/broker/disk"
@@ -57,6 +58,7 @@ type Server struct {
 	mover    *mover
 	giver    *pull.Giver
 	taker    *pull.Taker
+	tests    tests
 	kafka    *kafka.Server
 	admin    *admin.Server
 	node     *nodeView
@@ -264,6 +266,7 @@ func (s *Server) startStorage(_ context.Context, id identity) error {
 	}
 	metrics.Journal(s.registry, s.journalSample)
 	s.cores.UseLog(coreLog{s.raft})
+	s.openTests()
 	s.produce = produce.New(produce.Options{Cores: s.cores, Raft: s.raft, Space: s.space.Check, Committed: s.storage.Committed, Now: time.Now})
 	s.fetch = fetch.New(s.cores, s.raft)
 	s.damages = newDamages(s.log, s.storage.Corrupt)
@@ -289,7 +292,7 @@ func (s *Server) openRaft(id identity, memory int64) error {
 	s.raft, err = raft.Open(raft.Options{
 		Dir: s.path("raft"), Node: s.n.ID, Deployment: id.Deployment, Listen: s.rpcListen, Advertise: s.advertise, Log: s.log,
 		TLS: secured, JournalFileBytes: fileBytes, JournalBytesMax: bytesMax,
-		Fatal: s.die, Pinned: s.cores.Release, Synced: s.synced, Answer: s.answer,
+		Fatal: s.die, Pinned: s.cores.Release, Synced: s.synced, Answer: s.answer, Called: s.called(),
 	})
 	if err != nil {
 		return err
@@ -402,7 +405,7 @@ func (l coreLog) Propose(shard model.ShardID, cmd []byte, timeout time.Duration)
 // metadata and stands in it under its present addresses.
 func (s *Server) startController(ctx context.Context, id identity) error {
 	s.node.waitFor("waiting for the controller")
-	s.cluster = cluster.New(cluster.Options{Node: s.n.ID, Proposer: s.raft, Founders: id.Founders, Static: s.n.Static, Log: s.log})
+	s.cluster = cluster.New(cluster.Options{Node: s.n.ID, Proposer: s.raft, Founders: id.Founders, Static: s.n.Static, Log: s.log, Fatal: s.die})
 	s.node.cluster = s.cluster
 	s.shared.Store(s.cluster)
 	if lost := s.metadataLost(id); lost != nil && id.alone() {
@@ -428,6 +431,7 @@ func (s *Server) startController(ctx context.Context, id identity) error {
 	s.run(s.keepQuorum)
 	s.run(s.announce)
 	s.run(s.balance)
+	s.run(s.raiseLevel)
 	return nil
 }
 
@@ -441,7 +445,7 @@ func (s *Server) metadataLost(id identity) error {
 
 // registration is what others are told of this node.
 func (s *Server) registration() (cluster.Node, error) {
-	n := cluster.Node{ID: s.n.ID, Rack: s.n.Rack, Admin: s.address("admin"), RPC: s.advertise}
+	n := cluster.Node{ID: s.n.ID, Rack: s.n.Rack, Admin: s.address("admin"), RPC: s.advertise, Version: s.version, Level: controller.LevelBuild}
 	a := s.n.AdvertiseKafka
 	kafkaAt := s.address("kafka")
 	if kafkaAt == "off" {

@@ -42,7 +42,7 @@ func TestIdentity(t *testing.T) {
 		want   error
 	}{
 		"renamed host": {func(i *identity) { i.Host += "x" }, ErrHostname},
-		"newer format": {func(i *identity) { i.Format++ }, ErrNewerFormat},
+		"newer format": {func(i *identity) { i.Format = formatVersion + 1 }, ErrNewerFormat},
 	} {
 		changed := first
 		c.change(&changed)

@@ -146,7 +146,7 @@ func adminError(err error) error {
 	switch {
 	case errors.Is(err, config.ErrUnknown), errors.Is(err, config.ErrInvalid):
 		return fmt.Errorf("%w: %w", api.ErrInvalid, err)
-	case errors.Is(err, cluster.ErrConflict):
+	case errors.Is(err, cluster.ErrConflict), errors.Is(err, cluster.ErrFeatureLevel):
 		return fmt.Errorf("%w: %w", api.ErrConflict, err)
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%w: %w", api.ErrTimedOut, err)

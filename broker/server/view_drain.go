@@ -77,7 +77,7 @@ func nodeError(err error) error {
 	if errors.Is(err, cluster.ErrInvalidNode) {
 		return fmt.Errorf("%w: %w", api.ErrNotFound, err)
 	}
-	return err
+	return adminError(err)
 }
 
 // DecommissionStatus implements admin.Cluster.

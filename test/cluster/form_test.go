@@ -40,6 +40,7 @@ func TestForm(t *testing.T) {
 			return err
 		})
 	}
+	operate(t, c)
 }
 
 type errorOf string

@@ -135,7 +135,7 @@ func (t *Transport) welcome(l *link) (purpose, error) {
 	if err := l.sayHello(us); err != nil {
 		return 0, err
 	}
-	return them.purpose, l.settle(them.name)
+	return them.purpose, l.settle(them.name, t.Traffic.of(them.name))
 }
 
 // receive hands over what comes until the connection is over; a clean end is io.EOF.
@@ -175,6 +175,7 @@ func (t *Transport) receiveBatch(l *link, b *batch) error {
 	if err := b.read(l.in.take); err != nil {
 		return err
 	}
+	l.counts.receivedMessages.Add(uint64(len(b.Requests)))
 	t.messages(b.MessageBatch)
 	b.release()
 	return nil

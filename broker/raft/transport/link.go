@@ -21,6 +21,8 @@ type link struct {
 	in   *reader
 	out  *writer
 	peer string
+	// counts are the peer's, from the end of the handshake on.
+	counts *counts
 	// counted says that it is one of the accepted ones for calls.
 	counted bool
 
@@ -71,13 +73,16 @@ func (l *link) failed() error {
 }
 
 // settle ends the handshake: from here on silence is watched, not the clock.
-func (l *link) settle(peer string) error {
+func (l *link) settle(peer string, c *counts) error {
 	l.peer, l.in.src.handshake = peer, false
+	l.counts, l.in.counts, l.out.counts = c, c, c
 	return l.raw.SetDeadline(time.Time{})
 }
 
-// ping pings until the connection is over.
+// ping pings until the connection is over; it counts as long.
 func (l *link) ping() {
+	l.counts.connections.Add(1)
+	defer l.counts.connections.Add(-1)
 	t := time.NewTicker(pingInterval)
 	defer t.Stop()
 	for {

@@ -55,6 +55,7 @@ type reader struct {
 	buf *bufio.Reader
 	// budget is nil where only small frames come.
 	budget *budget
+	counts *counts // nobody's before the peer is known
 
 	head header
 	// meta is scratch of the connection: valid until the next frame.
@@ -68,7 +69,7 @@ type reader struct {
 
 func newReader(conn net.Conn, bufferBytes int) *reader {
 	s := &source{conn: conn, handshake: true}
-	return &reader{src: s, buf: bufio.NewReaderSize(s, bufferBytes)}
+	return &reader{src: s, buf: bufio.NewReaderSize(s, bufferBytes), counts: &counts{}}
 }
 
 // next reads a frame's header and meta, and waits for the budget of the rest.
@@ -95,6 +96,7 @@ func (r *reader) next(ctx context.Context) error {
 		return fmt.Errorf("%w: meta %08x, it says %08x", ErrChecksum, got, r.head.metaSum)
 	}
 	r.left, r.sum = r.head.data, 0
+	r.counts.receivedBytes.Add(uint64(headerBytes + r.head.meta + r.head.data))
 	return nil
 }
 

@@ -30,7 +30,9 @@ type Options struct {
 	// error goes to the peer as a Refusal. It may be called before Start has returned,
 	// and by as many goroutines as there are connections for calls.
 	Answer func(ctx context.Context, from string, method uint8, body []byte) ([]byte, error)
-	Log    *slog.Logger
+	// Traffic counts what goes to peers and comes from them; one of its own when nil.
+	Traffic *Traffic
+	Log     *slog.Logger
 }
 
 // Factory makes the transport of a NodeHost: config.ExpertConfig.TransportFactory.
@@ -40,6 +42,9 @@ type Factory struct{ options Options }
 func NewFactory(o Options) *Factory {
 	if o.Network == nil {
 		o.Network = OS{}
+	}
+	if o.Traffic == nil {
+		o.Traffic = NewTraffic()
 	}
 	if o.Peer == nil {
 		o.Peer = func(string) error { return nil }
@@ -223,7 +228,7 @@ func (t *Transport) greet(ctx context.Context, l *link, address string, us hello
 	if err := them.meets(us); err != nil {
 		return err
 	}
-	return l.settle(them.name)
+	return l.settle(them.name, t.Traffic.of(them.name))
 }
 
 // messageConn is a raftio.IConnection.
@@ -236,6 +241,7 @@ type messageConn struct {
 // is returned, not there.
 func (c messageConn) SendMessageBatch(b pb.MessageBatch) error {
 	if err := c.failed(); err != nil {
+		c.counts.lostMessages.Add(uint64(len(b.Requests)))
 		return err
 	}
 	b.Requests = c.hold.sift(b)

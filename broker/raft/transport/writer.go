@@ -14,8 +14,9 @@ import (
 type writer struct {
 	// turn holds a token while a frame is being written: a ping comes between two,
 	// never into one. It is no mutex, on which the simulator's clock would wait.
-	turn chan struct{}
-	conn net.Conn
+	turn   chan struct{}
+	conn   net.Conn
+	counts *counts // nobody's before the peer is known
 	// gather joins the pieces where the kernel does not: TLS would make a record
 	// of each, the simulator a message.
 	gather *bufio.Writer
@@ -27,7 +28,7 @@ type writer struct {
 }
 
 func newWriter(conn net.Conn) *writer {
-	w := &writer{conn: conn, turn: make(chan struct{}, 1)}
+	w := &writer{conn: conn, turn: make(chan struct{}, 1), counts: &counts{}}
 	if _, ok := conn.(*net.TCPConn); !ok {
 		w.gather = bufio.NewWriterSize(conn, writeBufferBytes)
 	}
@@ -50,7 +51,12 @@ func (w *writer) messages(b *pb.MessageBatch) (err error) {
 			}
 		}
 	}
-	return w.end(kindMessages)
+	if err := w.end(kindMessages); err != nil {
+		w.counts.lostMessages.Add(uint64(len(b.Requests)))
+		return err
+	}
+	w.counts.sentMessages.Add(uint64(len(b.Requests)))
+	return nil
 }
 
 // chunk sends a chunk of a snapshot; its data likewise.
@@ -123,15 +129,22 @@ func (w *writer) end(k kind) error {
 	}
 	if w.gather == nil {
 		w.send = w.pieces
-		_, err := w.send.WriteTo(w.conn)
-		return err
+		if _, err := w.send.WriteTo(w.conn); err != nil {
+			return err
+		}
+		w.counts.sentBytes.Add(uint64(headerBytes + h.meta + h.data))
+		return nil
 	}
 	for _, p := range w.pieces {
 		if _, err := w.gather.Write(p); err != nil {
 			return err
 		}
 	}
-	return w.gather.Flush()
+	if err := w.gather.Flush(); err != nil {
+		return err
+	}
+	w.counts.sentBytes.Add(uint64(headerBytes + h.meta + h.data))
+	return nil
 }
 
 // forget lets go of commands, and of memory that only a rare frame needs.
