@@ -1,0 +1,98 @@
+package raft
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	pb "github.com/lni/dragonboat/v4/raftpb"
+
+	"github.com/millrace-io/millrace/broker/model"
+)
+
+// TestAcks: an acknowledgement counts for the term that it was given in, and only
+// answers of followers are noted.
+func TestAcks(t *testing.T) {
+	const of, node = uint64(shard), model.NodeID(4)
+	a := newAcks()
+	hear := func(m pb.Message) {
+		m.ShardID, m.From = of, replicaID(node, 2)
+		a.note([]pb.Message{m})
+	}
+	want := func(term, match uint64) {
+		t.Helper()
+		all := a.of(of, term)
+		if len(all) != 1 || all[0].Member != (Member{node, 2}) || all[0].Match != match {
+			t.Fatalf("of term %d: %+v, want one that has %d", term, all, match)
+		}
+	}
+	hear(pb.Message{Type: pb.Replicate, Term: 3, LogIndex: 9})
+	if all := a.of(of, 3); len(all) != 0 {
+		t.Fatalf("what a leader says was noted: %+v", all)
+	}
+	hear(pb.Message{Type: pb.HeartbeatResp, Term: 3})
+	want(3, 0)
+	hear(pb.Message{Type: pb.ReplicateResp, Term: 3, LogIndex: 9})
+	hear(pb.Message{Type: pb.ReplicateResp, Term: 3, LogIndex: 8}) // overtaken on its way
+	want(3, 9)
+	hear(pb.Message{Type: pb.ReplicateResp, Term: 3, LogIndex: 20, Reject: true})
+	want(3, 9)
+	hear(pb.Message{Type: pb.ReplicateResp, Term: 5, LogIndex: 7})
+	want(5, 7)
+	if all := a.of(of, 3); len(all) != 0 {
+		t.Errorf("an old term still has %+v", all)
+	}
+	hear(pb.Message{Type: pb.ReplicateResp, Term: 3, LogIndex: 30})
+	want(5, 7)
+	before := a.of(of, 5)[0].Answered
+	hear(pb.Message{Type: pb.HeartbeatResp, Term: 5})
+	if at := a.of(of, 5)[0].Answered; at.Before(before) {
+		t.Errorf("heard at %s, then at %s", before, at)
+	}
+	a.forget(of)
+	if all := a.of(of, 5); len(all) != 0 {
+		t.Errorf("forgotten, and there is %+v", all)
+	}
+}
+
+// followed waits until whoever leads has heard that these nodes, and no others, have
+// all of its log.
+func (p *peers) followed(t *testing.T, leader int, nodes ...int) {
+	t.Helper()
+	said := ""
+	for deadline := time.Now().Add(peersPatience); time.Now().Before(deadline); {
+		c, _ := p.hosts[leader].Leader(p.shard)
+		last, all, err := p.hosts[leader].Followers(p.shard, c.Term)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var whole []int
+		for _, f := range all {
+			if f.Match >= last && time.Since(f.Answered) < 2*tickMilliseconds*time.Millisecond {
+				whole = append(whole, int(f.Node))
+			}
+		}
+		if slices.Sort(whole); slices.Equal(whole, nodes) {
+			return
+		}
+		said = fmt.Sprintf("term %d, up to %d: %+v", c.Term, last, all)
+		<-time.After(tickMilliseconds * time.Millisecond / 4)
+	}
+	t.Fatalf("node %d does not hear %v say that they have all: %s", leader, nodes, said)
+}
+
+// BenchmarkAcks is what a leader of 4,096 shards pays for each answer.
+func BenchmarkAcks(b *testing.B) {
+	a := newAcks()
+	all := make([]pb.Message, 4096)
+	for i := range all {
+		all[i] = pb.Message{Type: pb.ReplicateResp, ShardID: uint64(i), From: 2, Term: 1}
+	}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		m := all[i%len(all):][:1]
+		m[0].LogIndex++
+		a.note(m)
+	}
+}
