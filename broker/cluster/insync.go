@@ -11,18 +11,20 @@ import (
 
 // Lagging says of this node, which serves a partition under epoch, which other nodes'
 // replicas of it are not in sync. It stays so until this is called again; a leader
-// begins with what the one before has said.
-func (c *Cluster) Lagging(id model.PartitionID, epoch model.LeaderEpoch, nodes []model.NodeID) {
+// begins with what the one before has said. It tells whether there is something new to
+// announce.
+func (c *Cluster) Lagging(id model.PartitionID, epoch model.LeaderEpoch, nodes []model.NodeID) (news bool) {
 	l := &c.leaders
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p, known := l.partitions[id]
 	if !known || p.node != c.o.Node || p.epoch != epoch || slices.Equal(p.lagging, nodes) {
-		return
+		return false
 	}
 	p.lagging = nodes
 	l.partitions[id] = p
 	l.changed[id] = Leadership{Partition: id, Epoch: epoch, Serving: true}
+	return true
 }
 
 // Lags gives what the leader of a partition says of its replicas, or the last that led
@@ -43,7 +45,8 @@ func (c *Cluster) InSync(id model.PartitionID, replicas []model.NodeID) []model.
 	defer l.mu.RUnlock()
 	p, led := l.partitions[id]
 	for _, n := range replicas {
-		if led && n == p.node || !c.gone(n) && !slices.Contains(p.lagging, n) {
+		leads := led && n == p.node
+		if !c.gone(n) && (leads || !slices.Contains(p.lagging, n)) {
 			in = append(in, n)
 		}
 	}

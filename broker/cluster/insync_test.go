@@ -57,8 +57,7 @@ func TestAnnouncementVersions(t *testing.T) {
 	}
 }
 
-// TestInSync: who is there and does not lag by its leader's word is in sync, a leader
-// always; the word of a leader outlives it until the next has one.
+// TestInSync: who is there and does not lag by its leader's word is in sync; the word of a leader outlives it until the next has one.
 func TestInSync(t *testing.T) {
 	now := time.Unix(1, 0)
 	at := func(n int) *Cluster { return New(Options{Node: model.NodeID(n), Now: func() time.Time { return now }}) }
@@ -112,7 +111,7 @@ func TestInSync(t *testing.T) {
 	now = now.Add(aliveFor)
 	tell(three, true, two)
 	want(two, 3, 2)
-	want(three, 3, 2) // its leader, though nothing was heard of it
+	want(three, 3) // its leader is gone
 	if node, epoch := three.Leader(p); node != 2 || epoch != 6 {
 		t.Errorf("led by %d under %d", node, epoch)
 	}

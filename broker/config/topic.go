@@ -69,6 +69,7 @@ type Cluster struct {
 	RetentionCheck      time.Duration
 	CompactionCheck     time.Duration
 	Compaction          bool
+	ReplicaLag          time.Duration // what a replica in sync may lack at most
 
 	ScriptMemoryMax      int64 // bytes, of one instance
 	ScriptMemoryTotalMax int64 // bytes, of all instances of one node

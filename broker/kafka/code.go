@@ -77,6 +77,7 @@ var codes = []struct {
 	{record.ErrMalformed, codeInvalidRecord},
 	{produce.ErrInvalidRecord, codeInvalidRecord},
 	{produce.ErrStorage, codeStorageError},
+	{produce.ErrNotEnoughReplicas, codeNotEnoughReplicas},
 	// Retriable, known to the oldest clients, and not a reason to ask for another leader.
 	{produce.ErrScriptUnavailable, codeNotEnoughReplicas},
 	{produce.ErrScriptFailed, codeInvalidRecord},

@@ -3,6 +3,7 @@ package produce
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -27,6 +28,9 @@ var (
 	ErrInvalidTimestamp = errors.New("timestamp out of range")
 	// ErrStorage says that the disk is low on space; try again once there is some.
 	ErrStorage = errors.New("too little free disk space to accept writes")
+	// ErrNotEnoughReplicas says that fewer replicas are in sync than min.insync.replicas
+	// asks for; nothing was written. Try again.
+	ErrNotEnoughReplicas = errors.New("fewer replicas are in sync than min.insync.replicas")
 	// ErrScriptUnavailable and ErrScriptFailed are package script's.
 	ErrScriptUnavailable = script.ErrScriptUnavailable
 	ErrScriptFailed      = script.ErrScriptFailed
@@ -41,6 +45,8 @@ type Ask struct {
 	Timeout time.Duration
 	// Internal marks a write of the broker itself, which no script sees.
 	Internal bool
+	// All: the client wants all replicas' word, acks=all. It has a majority's anyway.
+	All bool
 }
 
 // RecordError names a record that made its batch be refused.
@@ -113,6 +119,8 @@ type Options struct {
 	Scripts Scripts
 	// Space tells whether writes may be accepted; nil or ErrStorage with a text.
 	Space func() error
+	// InSync counts a partition's replicas that are in sync; nil: nobody keeps count.
+	InSync func(model.PartitionID) int
 	// Committed is told how long each command took from its proposal to its
 	// application: the log's sync lies in between. It must not block; nil: nobody.
 	Committed func(time.Duration)
@@ -164,7 +172,25 @@ func (s *Service) accept(h *core.Handle, ask Ask) (*write, Result) {
 	if err := s.o.Space(); err != nil {
 		return nil, refused(err)
 	}
+	if ask.All {
+		if err := s.enough(h); err != nil {
+			return nil, refused(err)
+		}
+	}
 	return s.check(h, ask)
+}
+
+// enough refuses while fewer replicas are in sync than the topic asks for. Nearly all
+// ask for the leader alone.
+func (s *Service) enough(h *core.Handle) error {
+	least := h.Config().MinInsyncReplicas
+	if least <= 1 || s.o.InSync == nil {
+		return nil
+	}
+	if n := s.o.InSync(h.ID); n < least {
+		return fmt.Errorf("%w: %d are, of at least %d", ErrNotEnoughReplicas, n, least)
+	}
+	return nil
 }
 
 func (s *Service) lane(h *core.Handle) *lane {

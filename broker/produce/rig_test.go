@@ -35,6 +35,7 @@ type rig struct {
 	fetch   *fetch.Service
 	scripts scripts
 	full    atomic.Pointer[error]
+	inSync  atomic.Int64 // replicas
 	served  chan core.Leadership
 }
 
@@ -95,6 +96,7 @@ func newRig(t *testing.T, topic config.Topic) *rig {
 	}
 	r.service = produce.New(produce.Options{
 		Cores: r.cores, Raft: r.raft, Scripts: &r.scripts, Now: time.Now,
+		InSync: func(model.PartitionID) int { return int(r.inSync.Load()) },
 		Space: func() error {
 			if e := r.full.Load(); e != nil {
 				return *e
