@@ -3,6 +3,7 @@ package raft
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -56,30 +57,33 @@ func TestAcks(t *testing.T) {
 	}
 }
 
-// followed waits until whoever leads has heard that these nodes, and no others, have
-// all of its log.
-func (p *peers) followed(t *testing.T, leader int, nodes ...int) {
+// followed waits until whoever leads, of these nodes, has heard that the rest of them,
+// and nobody else, has all of its log.
+func (p *peers) followed(t *testing.T, nodes ...int) {
 	t.Helper()
-	said := ""
+	var said []string
 	for deadline := time.Now().Add(peersPatience); time.Now().Before(deadline); {
-		c, _ := p.hosts[leader].Leader(p.shard)
-		last, all, err := p.hosts[leader].Followers(p.shard, c.Term)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var whole []int
-		for _, f := range all {
-			if f.Match >= last && time.Since(f.Answered) < 2*tickMilliseconds*time.Millisecond {
-				whole = append(whole, int(f.Node))
+		said = nil
+		for _, n := range nodes {
+			c, _ := p.hosts[n].Leader(p.shard)
+			last, all, err := p.hosts[n].Followers(p.shard, c.Term)
+			if err != nil {
+				t.Fatal(err)
 			}
+			whole := []int{n}
+			for _, f := range all {
+				if f.Match >= last && time.Since(f.Answered) < 2*tickMilliseconds*time.Millisecond {
+					whole = append(whole, int(f.Node))
+				}
+			}
+			if slices.Sort(whole); slices.Equal(whole, nodes) {
+				return
+			}
+			said = append(said, fmt.Sprintf("node %d: %d leads in term %d, up to %d: %+v", n, c.Leader, c.Term, last, all))
 		}
-		if slices.Sort(whole); slices.Equal(whole, nodes) {
-			return
-		}
-		said = fmt.Sprintf("term %d, up to %d: %+v", c.Term, last, all)
 		<-time.After(tickMilliseconds * time.Millisecond / 4)
 	}
-	t.Fatalf("node %d does not hear %v say that they have all: %s", leader, nodes, said)
+	t.Fatalf("none hears that all of %v have all:\n%s", nodes, strings.Join(said, "\n"))
 }
 
 // BenchmarkAcks is what a leader of 4,096 shards pays for each answer.
