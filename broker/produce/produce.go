@@ -3,7 +3,6 @@ package produce
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -28,9 +27,6 @@ var (
 	ErrInvalidTimestamp = errors.New("timestamp out of range")
 	// ErrStorage says that the disk is low on space; try again once there is some.
 	ErrStorage = errors.New("too little free disk space to accept writes")
-	// ErrNotEnoughReplicas says that fewer replicas are in sync than min.insync.replicas
-	// asks for; nothing was written. Try again.
-	ErrNotEnoughReplicas = errors.New("fewer replicas are in sync than min.insync.replicas")
 	// ErrScriptUnavailable and ErrScriptFailed are package script's.
 	ErrScriptUnavailable = script.ErrScriptUnavailable
 	ErrScriptFailed      = script.ErrScriptFailed
@@ -119,8 +115,8 @@ type Options struct {
 	Scripts Scripts
 	// Space tells whether writes may be accepted; nil or ErrStorage with a text.
 	Space func() error
-	// InSync counts a partition's replicas that are in sync; nil: nobody keeps count.
-	InSync func(model.PartitionID) int
+	// Replicas keeps count of who is in sync; nil: nobody does.
+	Replicas Replicas
 	// Committed is told how long each command took from its proposal to its
 	// application: the log's sync lies in between. It must not block; nil: nobody.
 	Committed func(time.Duration)
@@ -178,19 +174,6 @@ func (s *Service) accept(h *core.Handle, ask Ask) (*write, Result) {
 		}
 	}
 	return s.check(h, ask)
-}
-
-// enough refuses while fewer replicas are in sync than the topic asks for. Nearly all
-// ask for the leader alone.
-func (s *Service) enough(h *core.Handle) error {
-	least := h.Config().MinInsyncReplicas
-	if least <= 1 || s.o.InSync == nil {
-		return nil
-	}
-	if n := s.o.InSync(h.ID); n < least {
-		return fmt.Errorf("%w: %d are, of at least %d", ErrNotEnoughReplicas, n, least)
-	}
-	return nil
 }
 
 func (s *Service) lane(h *core.Handle) *lane {

@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/millrace-io/millrace/broker/core"
 	"github.com/millrace-io/millrace/broker/model"
 	"github.com/millrace-io/millrace/broker/partition"
 	"github.com/millrace-io/millrace/broker/produce"
@@ -213,6 +212,7 @@ func TestRefusedFirst(t *testing.T) {
 			t.Fatal(got.Err)
 		}
 		r.inSync.Store(2)
+		r.synced.Store(2)
 		r.refusedBehind(t)
 		r.sentAgain(t)
 	})
@@ -487,43 +487,5 @@ func TestTrim(t *testing.T) {
 		if got, err := r.service.Trim(t.Context(), id, c.to); got != c.want || !errors.Is(err, c.err) {
 			t.Errorf("trim to %d: %d, %v; want %d, %v", c.to, got, err, c.want, c.err)
 		}
-	}
-}
-
-// TestMinInsync: while too few replicas are in sync nothing that asks for all of them
-// reaches the log, and all else does.
-func TestMinInsync(t *testing.T) {
-	topic := topicOf()
-	topic.MinInsyncReplicas = 3
-	r := newRig(t, topic)
-	write := func(value string, all bool) error {
-		return r.service.Start(produce.Ask{Partition: id, Records: batch(value), All: all}).Result().Err
-	}
-	r.inSync.Store(2)
-	if err := write("refused", true); !errors.Is(err, produce.ErrNotEnoughReplicas) || !strings.Contains(err.Error(), "2 are, of at least 3") {
-		t.Errorf("two in sync: %v", err)
-	}
-	if err := write("acks=1", false); err != nil {
-		t.Errorf("acks=1: %v", err)
-	}
-	r.inSync.Store(3)
-	if err := write("three", true); err != nil {
-		t.Errorf("three in sync: %v", err)
-	}
-	r.inSync.Store(1)
-	one := topic
-	one.MinInsyncReplicas = 1
-	r.h.SetConfig(&one)
-	if err := write("lowered", true); err != nil {
-		t.Errorf("one is enough: %v", err)
-	}
-	if got, want := fmt.Sprint(r.values()), "map[0:acks=1 1:three 2:lowered]"; got != want {
-		t.Errorf("the log has %s, want %s", got, want)
-	}
-	// It does not speak for a partition that others lead.
-	r.raft.Elect(shard, 1)
-	r.await(core.Leadership{Partition: id, Epoch: 1})
-	if err := write("elsewhere", true); !errors.Is(err, produce.ErrNotLeader) {
-		t.Errorf("elsewhere: %v", err)
 	}
 }

@@ -1,7 +1,9 @@
 package raft
 
 import (
+	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,6 +29,8 @@ type acks struct {
 type ackStripe struct {
 	mu     sync.Mutex
 	shards map[uint64][]ack // by shard; one for each replica that has answered
+	// news, unless nil, is closed at the next answer: somebody waits.
+	news chan struct{}
 }
 
 // ack is what a replica has answered last.
@@ -65,6 +69,10 @@ func (a *acks) note(all []pb.Message) {
 func (s *ackStripe) note(m *pb.Message, now time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.news != nil {
+		close(s.news)
+		s.news = nil
+	}
 	all := s.shards[m.ShardID]
 	for i := range all {
 		if all[i].replica == m.From {
@@ -97,6 +105,10 @@ func (a *acks) of(shard, term uint64) (all []Follower) {
 	s := a.stripe(shard)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return a.locked(s, shard, term)
+}
+
+func (a *acks) locked(s *ackStripe, shard, term uint64) (all []Follower) {
 	for _, k := range s.shards[shard] {
 		if k.term == term {
 			m := Member{Node: replicaNode(k.replica), Birth: replicaBirth(k.replica)}
@@ -104,6 +116,17 @@ func (a *acks) of(shard, term uint64) (all []Follower) {
 		}
 	}
 	return all
+}
+
+// ofAndNews is of, and a channel that is closed when any of them may be others.
+func (a *acks) ofAndNews(shard, term uint64) ([]Follower, <-chan struct{}) {
+	s := a.stripe(shard)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.news == nil {
+		s.news = make(chan struct{})
+	}
+	return a.locked(s, shard, term), s.news
 }
 
 func (a *acks) forget(shard uint64) {
@@ -133,4 +156,26 @@ func (h *Host) Followers(shard model.ShardID, epoch model.LeaderEpoch) (last uin
 		return 0, nil, fmt.Errorf("followers of shard %d: %w", shard, refused(err))
 	}
 	return last, h.acks.of(uint64(shard), uint64(epoch)), nil
+}
+
+// AwaitFollowers returns true once so many of a shard's members have acknowledged an
+// index to this node as its leader under epoch, and false when ctx ends before.
+func (h *Host) AwaitFollowers(ctx context.Context, shard model.ShardID, epoch model.LeaderEpoch, index uint64, members []Member, count int) bool {
+	for {
+		all, news := h.acks.ofAndNews(uint64(shard), uint64(epoch))
+		n := 0
+		for _, f := range all {
+			if f.Match >= index && slices.Contains(members, f.Member) {
+				n++
+			}
+		}
+		if n >= count {
+			return true
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return false
+		}
+	}
 }

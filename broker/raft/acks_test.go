@@ -1,6 +1,7 @@
 package raft
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -54,6 +55,31 @@ func TestAcks(t *testing.T) {
 	a.forget(of)
 	if all := a.of(of, 5); len(all) != 0 {
 		t.Errorf("forgotten, and there is %+v", all)
+	}
+}
+
+// TestAwaitFollowers: who waits goes on with the answer that it waits for, of a member, of
+// this term.
+func TestAwaitFollowers(t *testing.T) {
+	h := &Host{acks: newAcks()}
+	hear := func(m Member, term, index uint64) {
+		h.acks.note([]pb.Message{{Type: pb.ReplicateResp, ShardID: uint64(shard), From: m.id(), Term: term, LogIndex: index}})
+	}
+	one, two, removed := Member{1, 0}, Member{2, 3}, Member{2, 1}
+	there := make(chan bool, 1)
+	go func() { there <- h.AwaitFollowers(t.Context(), shard, 7, 20, []Member{one, two}, 2) }()
+	hear(one, 7, 25)
+	hear(removed, 7, 25)
+	hear(two, 6, 30)
+	hear(two, 7, 19)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if h.AwaitFollowers(ctx, shard, 7, 20, []Member{one, two}, 2) || len(there) > 0 {
+		t.Fatal("one of two has it")
+	}
+	hear(two, 7, 20)
+	if !<-there {
+		t.Error("both have it")
 	}
 }
 

@@ -61,8 +61,21 @@ type comeback struct {
 	applied uint64 // by the leader
 }
 
-// inSync is produce.Options.InSync.
-func (s *Server) inSync(id model.PartitionID) int { return s.cluster.InSyncCount(id) }
+// replicaCount is produce.Options.Replicas.
+type replicaCount struct{ s *Server }
+
+// InSync implements produce.Replicas.
+func (c replicaCount) InSync(id model.PartitionID) int { return c.s.cluster.InSyncCount(id) }
+
+// Await implements produce.Replicas. What is applied, a majority has.
+func (c replicaCount) Await(ctx context.Context, h *core.Handle, index uint64, count int) bool {
+	p, ok := c.s.cluster.Metadata().Partition(h.ID)
+	epoch, serving := h.Serving()
+	if !ok || !serving {
+		return false
+	}
+	return count <= len(p.Replicas)/2+1 || c.s.raft.AwaitFollowers(ctx, h.Shard, epoch, index, others(&p, c.s.n.ID), count-1)
+}
 
 func (s *Server) newJudge() *judge {
 	return &judge{

@@ -51,6 +51,9 @@ func TestFarBehind(t *testing.T) {
 		t.Errorf("all are in sync: %v", err)
 	}
 	c.Nodes[2].Kill()
+	if err := writeStrict(t, c); err == nil { // nobody has missed the node yet
+		t.Error("a write that wants three is acknowledged by two")
+	}
 	w.more(t, 1000)
 	if err := awaitInSync(t, c, 0, 1); !errors.Is(err, kerr.NotEnoughReplicas) {
 		t.Errorf("two of three are in sync, and a write that wants three: %v", err)
