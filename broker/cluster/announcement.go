@@ -32,8 +32,9 @@ const (
 	ledBytes            = 24
 
 	flagWhole, flagLeaving, flagLaggards = 1, 2, 16
-	// flagsPlain are those of an announcement without sections.
-	flagsPlain = flagWhole | flagLeaving
+	// flagsOfSections say that something follows. Others that a build does not know are
+	// passed over.
+	flagsOfSections = flagLaggards
 )
 
 // ErrAnnouncement says that bytes are no announcement.
@@ -84,7 +85,7 @@ func takeSection(b []byte) (section, rest []byte, err error) {
 // Plain gives an encoded announcement without its sections, as builds take it that know
 // of none; ok is false if it has none, or is no announcement.
 func Plain(b []byte) (plain []byte, ok bool) {
-	if len(b) < announcementHead || b[1]&^flagsPlain == 0 {
+	if len(b) < announcementHead || b[1]&flagsOfSections == 0 {
 		return nil, false
 	}
 	served, left := binary.LittleEndian.Uint32(b[22:]), binary.LittleEndian.Uint32(b[26:])
@@ -93,7 +94,7 @@ func Plain(b []byte) (plain []byte, ok bool) {
 		return nil, false
 	}
 	plain = bytes.Clone(b[:end])
-	plain[1] &= flagsPlain
+	plain[1] &^= flagsOfSections
 	return plain, true
 }
 

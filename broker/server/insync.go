@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -21,8 +22,8 @@ const (
 	// comebackRest lets followers apply what the leader has: word of what is committed
 	// may wait for 20 ms.
 	comebackRest = 100 * time.Millisecond
-	// comebackWait bounds a question.
-	comebackWait = 2 * time.Second
+	// comebackWait bounds the questions of a turn.
+	comebackWait = 5 * time.Second
 )
 
 // judge decides which replicas of what this node leads are in sync. One is as long as
@@ -100,7 +101,9 @@ func (j *judge) run(ctx context.Context) {
 		case now := <-tick.C:
 			if back := j.look(now); len(back) > 0 && !j.asking {
 				j.asking = true
-				work.Go(func() { j.answers <- j.ask(ctx, back) })
+				// Any of them may not be ready for long, and keep no other waiting.
+				rand.Shuffle(len(back), func(a, b int) { back[a], back[b] = back[b], back[a] })
+				work.Go(func() { j.answers <- j.ask(ctx, back[:min(len(back), comebacksAtOnce)]) })
 			}
 		}
 	}
@@ -126,7 +129,7 @@ func (j *judge) look(now time.Time) (back []comeback) {
 		st := j.standing(h.ID, epoch, others(&p, j.node), now, last)
 		for i := range st.followers {
 			f := &st.followers[i]
-			if f.look(now, last, answered, j.cluster.Gone(f.member.Node), limit) && len(back) < comebacksAtOnce {
+			if f.look(now, last, answered, j.cluster.Gone(f.member.Node), limit) {
 				back = append(back, comeback{h: h, epoch: epoch, member: f.member})
 			}
 		}
@@ -201,6 +204,8 @@ func (j *judge) publish(id model.PartitionID, st *standing) {
 
 // ask gives those that have applied what the leader has.
 func (j *judge) ask(ctx context.Context, back []comeback) (good []comeback) {
+	ctx, cancel := context.WithTimeout(ctx, comebackWait)
+	defer cancel()
 	known := back[:0]
 	for _, c := range back {
 		var err error
@@ -216,10 +221,8 @@ func (j *judge) ask(ctx context.Context, back []comeback) (good []comeback) {
 		seats <- struct{}{}
 		go func() {
 			defer func() { <-seats }()
-			limited, cancel := context.WithTimeout(ctx, comebackWait)
-			defer cancel()
 			c := &known[i]
-			if applied, err := j.applied(limited, c.h.Shard, c.member); err != nil || applied < c.applied {
+			if applied, err := j.applied(ctx, c.h.Shard, c.member); err != nil || applied < c.applied {
 				c = nil
 			}
 			answers <- c
