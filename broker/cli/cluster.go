@@ -169,7 +169,7 @@ func watchable(err error) bool { return !errors.Is(err, api.ErrInvalid) }
 func printHealth(w *sheet, h api.Health) {
 	w.section("CLUSTER HEALTH OVERVIEW")
 	w.pairs("Healthy:", h.Healthy, "Controller ID:", h.Controller, "Controller voters:", list(h.Voters), "All nodes:", list(h.Nodes), "Nodes down:", list(h.NodesDown),
-		"Leaderless partitions:", partitions(h.Leaderless), "Under-replicated partitions:", partitions(h.UnderReplicated),
+		"Leaderless partitions:", partitions(h.Leaderless), "Under-replicated partitions:", partitions(h.UnderReplicated), "Under min.insync.replicas:", partitions(h.UnderMinInsync),
 		"Damaged partitions:", partitions(h.Damaged), "Stopped scripts:", list(h.ScriptsStopped), "Sidecar:", h.Sidecar, "Low space:", h.LowSpace)
 	for _, p := range h.Problems {
 		w.line("! %s", p)

@@ -58,7 +58,7 @@ func New(o Options) *Cluster {
 		o.Log = slog.Default()
 	}
 	c := &Cluster{o: o, watchers: map[chan struct{}]struct{}{}}
-	c.leaders.init(rand.Uint64())
+	c.leaders.init(rand.Uint64(), o.Now())
 	c.machine.init(c)
 	return c
 }

@@ -29,12 +29,24 @@ type Announcement struct {
 	Served, Left []Led
 	// Leaving: it gives its leadership away, and wants none.
 	Leaving bool
+	// Laggards are the nodes, in order of id, with replicas of what is Served that are not
+	// in sync; all others are.
+	Laggards []Laggard
 }
 
-// leader is who serves a partition.
+// Laggard is a node whose replicas of some partitions are not in sync.
+type Laggard struct {
+	Node model.NodeID
+	// Served are the places of these partitions in Announcement.Served, in order.
+	Served []int
+}
+
+// leader is who serves a partition, and which nodes' replicas lag; that list is replaced,
+// never written.
 type leader struct {
-	node  model.NodeID
-	epoch model.LeaderEpoch
+	node    model.NodeID
+	epoch   model.LeaderEpoch
+	lagging []model.NodeID
 }
 
 // heard is the newest announcement of a node, when it came, and the first of its boot.
@@ -58,11 +70,12 @@ type leaders struct {
 	boot, sequence uint64
 	changed        map[model.PartitionID]Leadership
 	leaving, told  bool // told: the others have been told that it leaves
+	began          time.Time
 }
 
-func (l *leaders) init(boot uint64) {
+func (l *leaders) init(boot uint64, now time.Time) {
 	l.partitions, l.heard, l.changed = map[model.PartitionID]leader{}, map[model.NodeID]heard{}, map[model.PartitionID]Leadership{}
-	l.boot = boot
+	l.boot, l.began = boot, now
 }
 
 // Lead takes an event of this node's own leadership. It does not block.
@@ -82,7 +95,7 @@ func (l *leaders) served(node model.NodeID, led Led) bool {
 	if known && led.Epoch < old.epoch {
 		return false
 	}
-	l.partitions[led.Partition] = leader{node: node, epoch: led.Epoch}
+	l.partitions[led.Partition] = leader{node: node, epoch: led.Epoch, lagging: old.lagging}
 	return true
 }
 
@@ -92,7 +105,7 @@ func (l *leaders) left(node model.NodeID, led Led) bool {
 	if !known || old.node != node || led.Epoch < old.epoch {
 		return false
 	}
-	l.partitions[led.Partition] = leader{node: model.NoNode, epoch: old.epoch}
+	l.partitions[led.Partition] = leader{node: model.NoNode, epoch: old.epoch, lagging: old.lagging}
 	return true
 }
 
@@ -125,6 +138,7 @@ func (c *Cluster) Announce(whole bool) (a Announcement, ok bool) {
 		}
 	}
 	clear(l.changed)
+	a.Laggards = l.laggards(a.Served)
 	return a, true
 }
 
@@ -143,8 +157,11 @@ func (c *Cluster) Hear(a Announcement) {
 	}
 	l.heard[a.Node] = heard{boot: a.Boot, sequence: a.Sequence, at: now, since: last.since, leaving: a.Leaving}
 	serves := make(map[model.PartitionID]struct{}, len(a.Served))
-	for _, led := range a.Served {
-		l.served(a.Node, led)
+	lagging := a.lagging()
+	for i, led := range a.Served {
+		if l.served(a.Node, led) {
+			l.lag(led.Partition, lagging[i])
+		}
 		serves[led.Partition] = struct{}{}
 	}
 	for _, led := range a.Left {
@@ -155,7 +172,7 @@ func (c *Cluster) Hear(a Announcement) {
 	}
 	for id, p := range l.partitions {
 		if _, still := serves[id]; p.node == a.Node && !still {
-			l.partitions[id] = leader{node: model.NoNode, epoch: p.epoch}
+			l.partitions[id] = leader{node: model.NoNode, epoch: p.epoch, lagging: p.lagging}
 		}
 	}
 }

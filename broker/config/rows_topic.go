@@ -47,7 +47,7 @@ func topicRows() []Row {
 			Doc:   "How far a producer's timestamp may lie ahead of the broker's clock, in milliseconds. Not used with LogAppendTime.",
 			topic: func(t *Topic, v value) { t.TimestampAfterMax = v.millis() }},
 		{Name: "min.insync.replicas", Kind: KindInt, Default: "1", Min: "1", Cluster: "min.insync.replicas",
-			Doc:   "Replicas that must be in sync for a produce to be taken. Raft always commits at a majority: a smaller number never means less.",
+			Doc:   "Replicas, the leader included, that must be in sync for a produce with acks=all to be taken, and must have it to be acknowledged. A majority must whatever it is, and with acks=1 too.",
 			topic: func(t *Topic, v value) { t.MinInsyncReplicas = int(v.n) }},
 		{Name: "millrace.retain.for.scripts", Kind: KindBool, Default: "false", Cluster: "millrace.retain.for.scripts",
 			Doc:   "Keep what an async script bound to this topic has not taken yet, beyond retention. A paused script then holds its parent.",

@@ -71,6 +71,7 @@ type Cluster struct {
 	FollowerRate        int64 // bytes a second that a node takes from others at most
 	CompactionCheck     time.Duration
 	Compaction          bool
+	ReplicaLag          time.Duration // what a replica in sync may lack at most
 
 	ScriptMemoryMax      int64 // bytes, of one instance
 	ScriptMemoryTotalMax int64 // bytes, of all instances of one node

@@ -104,6 +104,10 @@ func (p *Partition) Removing() []model.NodeID {
 	return without(p.Replicas, p.Move.Replicas)
 }
 
+// Lacks tells whether it has fewer replicas than it is to have: one begins anew, or more
+// are on their way.
+func (p *Partition) Lacks() bool { return p.Move != nil && len(p.Replicas) < len(p.Move.Replicas) }
+
 // Holders gives all nodes that hold the partition or are about to: those of Replicas
 // first. Not to be written.
 func (p *Partition) Holders() []model.NodeID {

@@ -16,12 +16,16 @@ import (
 // the sake of old libraries, and answered UNSUPPORTED_VERSION.
 //
 // Every partition is started in order and the answer queued: the connection goes
-// on reading. acks=1 means all. acks=0 is not answered; a failure then closes
+// on reading. acks=1 means all, but for min.insync.replicas, which holds for acks=all
+// only. acks=0 is not answered; a failure then closes
 // the connection. Topics are named by id from version 13 on. From version 10 on
 // NOT_LEADER comes with the leader.
 
 // produceVersionMin is the oldest version whose records have today's format.
 const produceVersionMin = 3
+
+// acksAll is how acks=all is written.
+const acksAll = -1
 
 // produceTimeoutMax bounds what a client may ask the log to wait.
 const produceTimeoutMax = 5 * time.Minute
@@ -78,7 +82,7 @@ func (s *Server) produce(r *request, m *kmsg.ProduceRequest) (pending, error) {
 				p.refuse(part, err)
 				continue
 			}
-			part.pending = s.o.Produce.Start(produce.Ask{Partition: part.id, Records: t.Partitions[j].Records, Timeout: timeout})
+			part.pending = s.o.Produce.Start(produce.Ask{Partition: part.id, Records: t.Partitions[j].Records, Timeout: timeout, All: m.Acks == acksAll})
 			p.parts = append(p.parts, part)
 		}
 	}
@@ -90,7 +94,7 @@ func refuseProduce(m *kmsg.ProduceRequest) error {
 	switch {
 	case m.Version < produceVersionMin:
 		return errOldProduce
-	case m.Acks < -1 || m.Acks > 1:
+	case m.Acks < acksAll || m.Acks > 1:
 		return fmt.Errorf("%w, not %d", errAcks, m.Acks)
 	case m.TransactionID != nil:
 		return errTransactional

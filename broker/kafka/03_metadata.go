@@ -14,7 +14,8 @@ import (
 // says so by an empty list, later ones by null). Topics that are missing are
 // created if the client allows it and auto.create.topics.enable is on; their
 // partitions are LEADER_NOT_AVAILABLE until they have been elected one. Topics
-// may be named by id from version 10 on.
+// may be named by id from version 10 on. Nodes that are not there are no brokers of the
+// answer, and lead nothing; replicas on them are named.
 
 func (s *Server) metadata(ctx context.Context, r *request, m *kmsg.MetadataRequest) kmsg.Response {
 	answer := m.ResponseKind().(*kmsg.MetadataResponse)
@@ -40,7 +41,7 @@ func (s *Server) metadata(ctx context.Context, r *request, m *kmsg.MetadataReque
 			}
 		}
 	}
-	for _, n := range snapshot.Brokers() {
+	for _, n := range s.brokers(snapshot, false) {
 		b := kmsg.NewMetadataResponseBroker()
 		b.NodeID, b.Host, b.Port, b.Rack = int32(n.ID), n.Host, n.Port, rack(n.Rack)
 		answer.Brokers = append(answer.Brokers, b)
@@ -81,16 +82,11 @@ func (s *Server) describe(m *kmsg.MetadataRequest, t *cluster.Topic) kmsg.Metada
 	a.Topic, a.TopicID, a.IsInternal = kmsg.StringPtr(t.Name), t.ID, t.Internal
 	a.AuthorizedOperations = operations(m.IncludeTopicAuthorizedOperations, operationsTopic)
 	a.Partitions = make([]kmsg.MetadataResponseTopicPartition, len(t.Partitions))
-	for i, p := range t.Partitions {
-		out := &a.Partitions[i]
+	for i := range t.Partitions {
+		out, w := &a.Partitions[i], s.whereabouts(t, &t.Partitions[i])
 		out.Default()
-		leader, epoch := s.o.Cluster.Leader(t.PartitionID(p.Index))
-		if leader == model.NoNode {
-			out.ErrorCode = codeLeaderNotAvailable
-		}
-		out.Partition, out.Leader, out.LeaderEpoch = p.Index, int32(leader), int32(epoch)
-		out.Replicas, out.OfflineReplicas = int32s(p.Holders()), []int32{}
-		out.ISR = int32s(p.Replicas)
+		out.ErrorCode, out.Partition, out.Leader, out.LeaderEpoch = w.code, int32(i), int32(w.leader), int32(w.epoch)
+		out.Replicas, out.ISR, out.OfflineReplicas = w.replicas, w.isr, w.offline
 	}
 	return a
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // DescribeCluster (key 60), versions 0 to 2. This is a broker's endpoint; asked
-// as a controller's it says so.
+// as a controller's it says so. Nodes that are gone are fenced brokers.
 
 const (
 	endpointBrokers     = 1
@@ -35,9 +35,10 @@ func (s *Server) describeCluster(_ context.Context, _ *request, m *kmsg.Describe
 	answer.EndpointType = endpointBrokers
 	answer.ClusterID, answer.ControllerID = snapshot.ClusterID, s.controllerID(snapshot)
 	answer.ClusterAuthorizedOperations = operations(m.IncludeClusterAuthorizedOperations, operationsCluster)
-	for _, n := range snapshot.Brokers() {
+	for _, n := range s.brokers(snapshot, m.IncludeFencedBrokers) {
 		b := kmsg.NewDescribeClusterResponseBroker()
 		b.NodeID, b.Host, b.Port, b.Rack = int32(n.ID), n.Host, n.Port, rack(n.Rack)
+		b.IsFenced = s.o.Cluster.Gone(n.ID)
 		answer.Brokers = append(answer.Brokers, b)
 	}
 	return answer

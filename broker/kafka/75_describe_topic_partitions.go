@@ -92,13 +92,9 @@ func (s *Server) describePartitions(t *cluster.Topic, first int32, limit int) (k
 	next := min(first, int32(len(t.Partitions)))
 	for ; int(next) < len(t.Partitions) && len(out.Partitions) < limit; next++ {
 		p := kmsg.NewDescribeTopicPartitionsResponseTopicPartition()
-		leader, epoch := s.o.Cluster.Leader(t.PartitionID(next))
-		if leader == model.NoNode {
-			p.ErrorCode = codeLeaderNotAvailable
-		}
-		p.Partition, p.LeaderID, p.LeaderEpoch = next, int32(leader), int32(epoch)
-		p.Replicas, p.OfflineReplicas = int32s(t.Partitions[next].Holders()), []int32{}
-		p.ISR = int32s(t.Partitions[next].Replicas)
+		w := s.whereabouts(t, &t.Partitions[next])
+		p.ErrorCode, p.Partition, p.LeaderID, p.LeaderEpoch = w.code, next, int32(w.leader), int32(w.epoch)
+		p.Replicas, p.ISR, p.OfflineReplicas = w.replicas, w.isr, w.offline
 		p.EligibleLeaderReplicas, p.LastKnownELR = []int32{}, []int32{}
 		out.Partitions = append(out.Partitions, p)
 	}

@@ -25,6 +25,7 @@ const (
 	codeMessageTooLarge          int16 = 10
 	codeInvalidTopic             int16 = 17
 	codeNotEnoughReplicas        int16 = 19
+	codeNotEnoughAfterAppend     int16 = 20
 	codeInvalidRequiredAcks      int16 = 21
 	codeInvalidTimestamp         int16 = 32
 	codeUnsupportedVersion       int16 = 35
@@ -77,6 +78,8 @@ var codes = []struct {
 	{record.ErrMalformed, codeInvalidRecord},
 	{produce.ErrInvalidRecord, codeInvalidRecord},
 	{produce.ErrStorage, codeStorageError},
+	{produce.ErrNotEnoughReplicas, codeNotEnoughReplicas},
+	{produce.ErrNotEnoughAfterAppend, codeNotEnoughAfterAppend},
 	// Retriable, known to the oldest clients, and not a reason to ask for another leader.
 	{produce.ErrScriptUnavailable, codeNotEnoughReplicas},
 	{produce.ErrScriptFailed, codeInvalidRecord},

@@ -13,6 +13,9 @@ import (
 type Cluster interface {
 	Metadata() *cluster.Metadata
 	Leader(id model.PartitionID) (model.NodeID, model.LeaderEpoch)
+	Reachable(id model.PartitionID) (model.NodeID, model.LeaderEpoch)
+	InSync(id model.PartitionID, replicas []model.NodeID) []model.NodeID
+	Gone(node model.NodeID) bool
 	CreateTopics(ctx context.Context, asks []cluster.CreateTopic, validateOnly bool) ([]cluster.TopicResult, error)
 	DeleteTopics(ctx context.Context, refs []cluster.TopicRef) ([]cluster.TopicResult, error)
 	CreatePartitions(ctx context.Context, ask cluster.CreatePartitions, validateOnly bool) (*cluster.Topic, error)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,6 +35,7 @@ type fakeNode struct {
 	log    *fakeLog
 	server *Server
 	addr   string
+	later  atomic.Int64 // nanoseconds that the cluster's clock is ahead
 }
 
 func newFakeNode(t testing.TB, change func(*Options)) *fakeNode {
@@ -50,10 +52,12 @@ func newFakeNode(t testing.TB, change func(*Options)) *fakeNode {
 
 // newFakeRooms gives what is below a server that is not made yet.
 func newFakeRooms() (*fakeNode, Options) {
-	d := &directly{}
-	c := cluster.New(cluster.Options{Node: 0, Proposer: d, Log: slog.New(slog.DiscardHandler)})
-	d.apply = c.StateMachine().Apply
-	n := &fakeNode{Cluster: c, log: newFakeLog()}
+	d, n := &directly{}, &fakeNode{log: newFakeLog()}
+	n.Cluster = cluster.New(cluster.Options{
+		Node: 0, Proposer: d, Log: slog.New(slog.DiscardHandler),
+		Now: func() time.Time { return time.Now().Add(time.Duration(n.later.Load())) },
+	})
+	d.apply = n.StateMachine().Apply
 	return n, Options{Cluster: n, Produce: n.log, Fetch: n.log, Log: slog.New(slog.DiscardHandler)}
 }
 

@@ -142,6 +142,17 @@ func TestProduceRefusals(t *testing.T) {
 	if got := ask(9, produceRequest("a", -1, 0, []byte("x"))); got.ErrorCode != codeNotLeaderOrFollower {
 		t.Errorf("replica not started yet: %+v", got)
 	}
+	n.log.refuseWith(func(a produce.Ask) error {
+		if a.All {
+			return produce.ErrNotEnoughReplicas
+		}
+		return nil
+	})
+	for acks, want := range map[int16]int16{acksAll: codeNotEnoughReplicas, 1: 0} {
+		if got := ask(9, produceRequest("a", acks, 0, []byte("x"))); got.ErrorCode != want {
+			t.Errorf("too few replicas, acks %d: %+v", acks, got)
+		}
+	}
 	n.log.refuseWith(func(produce.Ask) error { return context.DeadlineExceeded })
 	if got := ask(9, produceRequest("a", -1, 0, []byte("x"))); got.ErrorCode != codeRequestTimedOut {
 		t.Errorf("undeclared error: %+v", got)

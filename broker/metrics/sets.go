@@ -182,6 +182,25 @@ func Partitions(r *Registry, f func() []PartitionSample) {
 	})
 }
 
+// ReplicationSample counts partitions at a scrape.
+type ReplicationSample struct{ UnderReplicated, UnderMinInsync, Offline float64 }
+
+// Replication asks f at every scrape how the partitions of this node are replicated.
+func Replication(r *Registry, f func() ReplicationSample) {
+	fam := func(noun, help string) Family {
+		return Family{Opts: Opts{"cluster", noun, "partitions", help}, Max: 1}
+	}
+	families := []Family{
+		fam("under_replicated", "Partitions that this node leads and that have replicas which are not in sync."),
+		fam("under_min_insync", "Partitions that this node leads with fewer replicas in sync than min.insync.replicas."),
+		fam("offline", "Partitions that this node has a replica of and that nobody leads."),
+	}
+	r.Collect(families, func() [][]Sample {
+		s := f()
+		return [][]Sample{{{nil, s.UnderReplicated}}, {{nil, s.UnderMinInsync}}, {{nil, s.Offline}}}
+	})
+}
+
 // GroupSample is one committed offset of a consumer group at a scrape.
 type GroupSample struct {
 	Group, Topic, Partition string

@@ -31,6 +31,7 @@ func (p *Partition) fail(err error) error {
 }
 
 func (p *Partition) applyEntry(e *Entry, o *Outcome) error {
+	o.Index = e.Index
 	if e.Index <= p.installed { // the files that came from another node have it
 		o.LogStart, o.LogEnd = p.logStart, p.logEnd
 		return nil

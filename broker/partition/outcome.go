@@ -12,6 +12,7 @@ type Entry struct {
 // Outcome is what an entry came to.
 type Outcome struct {
 	Token uint64 // the command's
+	Index uint64 // of the entry, in Raft's log
 	// Err refuses the command as a whole: nothing was written.
 	Err error
 	// Batches has an element per batch of a Produce or Marker command; for a Source

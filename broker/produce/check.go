@@ -34,7 +34,7 @@ func (s *Service) check(h *core.Handle, ask Ask) (*write, Result) {
 	if err := checkBatch(batch, topic, ask.Internal, s.o.Now()); err != nil {
 		return nil, refusedRecord(err)
 	}
-	w := &write{timeout: ask.Timeout, append: -1, id: sequencedOf(batch)}
+	w := &write{timeout: ask.Timeout, append: -1, all: ask.All, id: sequencedOf(batch)}
 	w.done = make(chan struct{})
 	w.scripted = !ask.Internal && s.o.Scripts != nil && s.o.Scripts.Bound(h.ID.Topic)
 	if batch, err = recompress(batch, topic); err != nil {

@@ -29,6 +29,7 @@ type write struct {
 	timeout  time.Duration
 	scripted bool
 	append   int64 // ms under LogAppendTime, else -1
+	all      bool  // acks=all
 	// id tells whose it is and which; zero without a producer.
 	id sequenced
 	// refusal is set on a write that was refused before it got here: it passes
@@ -169,13 +170,22 @@ func (l *lane) propose(ws []*write) {
 		}
 		return
 	}
+	least := l.service.least(l.handle)
+	var late []written
 	for i, w := range ws {
 		b := out.Batches[i]
 		r := Result{Base: b.Base, AppendTime: b.AppendTime, LogStart: out.LogStart, Err: b.Err}
 		if b.Err != nil {
 			r.Base = model.NoOffset
 		}
+		if w.all && least > 1 && b.Err == nil {
+			late = append(late, written{w, r})
+			continue
+		}
 		w.resolve(r)
+	}
+	if len(late) > 0 {
+		l.settle(late, out.Index, least)
 	}
 }
 

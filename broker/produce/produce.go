@@ -41,6 +41,8 @@ type Ask struct {
 	Timeout time.Duration
 	// Internal marks a write of the broker itself, which no script sees.
 	Internal bool
+	// All: the client wants all replicas' word, acks=all. It has a majority's anyway.
+	All bool
 }
 
 // RecordError names a record that made its batch be refused.
@@ -113,6 +115,8 @@ type Options struct {
 	Scripts Scripts
 	// Space tells whether writes may be accepted; nil or ErrStorage with a text.
 	Space func() error
+	// Replicas keeps count of who is in sync; nil: nobody does.
+	Replicas Replicas
 	// Committed is told how long each command took from its proposal to its
 	// application: the log's sync lies in between. It must not block; nil: nobody.
 	Committed func(time.Duration)
@@ -163,6 +167,11 @@ func (s *Service) accept(h *core.Handle, ask Ask) (*write, Result) {
 	}
 	if err := s.o.Space(); err != nil {
 		return nil, refused(err)
+	}
+	if ask.All {
+		if err := s.enough(h); err != nil {
+			return nil, refused(err)
+		}
 	}
 	return s.check(h, ask)
 }

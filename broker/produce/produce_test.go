@@ -202,6 +202,20 @@ func TestRefusedFirst(t *testing.T) {
 		r.refusedBehind(t)
 		r.sentAgain(t)
 	})
+	t.Run("too few replicas", func(t *testing.T) {
+		topic := topicOf()
+		topic.MinInsyncReplicas = 2
+		r := newRig(t, topic)
+		r.inSync.Store(1)
+		a := produce.Ask{Partition: id, Records: numbered(7, 0, 0, "a"), All: true}
+		if got := r.service.Start(a).Result(); !errors.Is(got.Err, produce.ErrNotEnoughReplicas) {
+			t.Fatal(got.Err)
+		}
+		r.inSync.Store(2)
+		r.synced.Store(2)
+		r.refusedBehind(t)
+		r.sentAgain(t)
+	})
 	t.Run("too large", func(t *testing.T) {
 		topic := topicOf()
 		topic.MessageBytesMax = 1000

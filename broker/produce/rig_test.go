@@ -35,6 +35,8 @@ type rig struct {
 	fetch   *fetch.Service
 	scripts scripts
 	full    atomic.Pointer[error]
+	inSync  atomic.Int64 // replicas
+	synced  atomic.Int64 // replicas that have what is applied
 	served  chan core.Leadership
 }
 
@@ -47,6 +49,22 @@ func (s *scripts) Bound(model.TopicID) bool { return s.transform != nil }
 
 func (s *scripts) Transform(_ context.Context, _ model.TopicID, _ int32, batch []byte) ([]byte, error) {
 	return s.transform(batch)
+}
+
+// counted are as many replicas as a test says.
+type counted struct{ *rig }
+
+func (c counted) InSync(model.PartitionID) int { return int(c.inSync.Load()) }
+
+func (c counted) Await(ctx context.Context, _ *core.Handle, _ uint64, count int) bool {
+	for int(c.synced.Load()) < count {
+		select {
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
 }
 
 // coreLog is what server makes of a Host.
@@ -95,6 +113,7 @@ func newRig(t *testing.T, topic config.Topic) *rig {
 	}
 	r.service = produce.New(produce.Options{
 		Cores: r.cores, Raft: r.raft, Scripts: &r.scripts, Now: time.Now,
+		Replicas: counted{r},
 		Space: func() error {
 			if e := r.full.Load(); e != nil {
 				return *e

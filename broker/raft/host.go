@@ -103,6 +103,7 @@ type Host struct {
 	barriers barriers
 	journal  *journal.Journal
 	births   births
+	acks     *acks
 	closing  chan struct{}
 	once     sync.Once
 	// openMu is held to deliver, to open a NodeHost, and to close.
@@ -115,7 +116,7 @@ type Host struct {
 // Open starts the Raft log in o.Dir and listens for peers. It starts no replica.
 func Open(o Options) (*Host, error) {
 	h := &Host{
-		node: o.Node, options: o, registry: newRegistry(), traffic: transport.NewTraffic(), log: o.Log, changes: newMailbox(), closing: make(chan struct{}),
+		node: o.Node, options: o, registry: newRegistry(), traffic: transport.NewTraffic(), log: o.Log, changes: newMailbox(), acks: newAcks(), closing: make(chan struct{}),
 		commandMax: min(inMemLogBytesMax, journal.EntryBytesMax(o.JournalFileBytes)-commandOverhead),
 	}
 	h.registry.setAddress(o.Node, o.Advertise)
@@ -266,6 +267,7 @@ func (h *Host) Remove(shard model.ShardID) error {
 		switch {
 		case err == nil:
 			h.births.forget(shard)
+			h.acks.forget(uint64(shard))
 			return nil
 		case errors.Is(err, dragonboat.ErrClosed):
 			return fmt.Errorf("remove the log of shard %d: %w", shard, ErrStopped)

@@ -150,6 +150,7 @@ func (deaf) Start() error { return nil }
 func (h *Host) hear(b pb.MessageBatch) {
 	h.openMu.RLock() // the library does not stand a message when it is closed
 	defer h.openMu.RUnlock()
+	h.acks.note(b.Requests)
 	for all := b.Requests; len(all) > 0 && !h.closed; {
 		k, n := hostOf(model.ShardID(all[0].ShardID)), 1
 		for n < len(all) && hostOf(model.ShardID(all[n].ShardID)) == k {

@@ -137,12 +137,14 @@ func testPeers(t *testing.T, of model.ShardID) {
 		p.net.Cut(fmt.Sprint(first), fmt.Sprint(n))
 	}
 	p.propose(t, "without the first", rest...)
+	p.followed(t, rest...)
 	for _, n := range rest {
 		p.net.Heal(fmt.Sprint(n), fmt.Sprint(first))
 		p.net.Heal(fmt.Sprint(first), fmt.Sprint(n))
 	}
 	p.propose(t, "together again", all...)
 	p.agreed(t)
+	p.followed(t, all...)
 
 	p.hosts[first].Close()
 	const elsewhere = "elsewhere:1"

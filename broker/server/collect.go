@@ -7,6 +7,7 @@ import (
 
 	"github.com/millrace-io/millrace/broker/core"
 	"github.com/millrace-io/millrace/broker/metrics"
+	"github.com/millrace-io/millrace/broker/model"
 	"github.com/millrace-io/millrace/broker/partition"
 )
 
@@ -16,6 +17,7 @@ const scrapeWait = 2 * time.Second
 // collect registers what is sampled at each scrape.
 func (s *Server) collect() {
 	metrics.Partitions(s.registry, s.samplePartitions)
+	metrics.Replication(s.registry, s.sampleReplication)
 	metrics.Groups(s.registry, s.sampleGroups)
 	metrics.Scripts(s.registry, s.scripts.samples)
 	metrics.Peers(s.registry, s.samplePeers)
@@ -38,6 +40,33 @@ func (s *Server) samplePartitions() []metrics.PartitionSample {
 		return ctx.Err() == nil
 	})
 	return samples
+}
+
+// sampleReplication counts what this node leads, and what nobody does of what it holds.
+func (s *Server) sampleReplication() (sample metrics.ReplicationSample) {
+	m := s.cluster.Metadata()
+	s.cores.Handles(func(h *core.Handle) bool {
+		t, ok := m.TopicByID(h.ID.Topic)
+		if !ok || int(h.ID.Index) >= len(t.Partitions) {
+			return true
+		}
+		if leader, _ := s.cluster.Reachable(h.ID); leader == model.NoNode {
+			sample.Offline++
+		}
+		if _, serving := h.Serving(); !serving {
+			return true
+		}
+		replicas := t.Partitions[h.ID.Index].Replicas
+		in := len(s.cluster.InSync(h.ID, replicas))
+		if in < len(replicas) || t.Partitions[h.ID.Index].Lacks() {
+			sample.UnderReplicated++
+		}
+		if in < t.Config.MinInsyncReplicas && !t.Internal {
+			sample.UnderMinInsync++
+		}
+		return true
+	})
+	return sample
 }
 
 // sampleGroups gives committed offsets with their lag; the high watermarks are

@@ -44,6 +44,7 @@ func (s *Server) startReplicas(ctx context.Context, _ identity) error {
 	s.mover = newMover(s)
 	s.moves.Store(s.mover)
 	s.run(s.mover.run)
+	s.run(s.newJudge().run)
 	s.run(s.scrub)
 	select {
 	case <-s.replicas.settled:

@@ -180,7 +180,7 @@ func (s *Server) tellAll(ctx context.Context, node model.NodeID, announcements <
 			limited, cancel := context.WithTimeout(ctx, cluster.AnnounceEvery)
 			_, err := s.raft.Call(limited, node, raft.MethodLeaders, body)
 			if err != nil && pause(limited, announceAgain) { // the connection may be that of a node that has restarted
-				_, err = s.raft.Call(limited, node, raft.MethodLeaders, body)
+				_, err = s.raft.Call(limited, node, raft.MethodLeaders, unlessRefused(body, err))
 			}
 			cancel()
 			if err != nil {
@@ -188,6 +188,17 @@ func (s *Server) tellAll(ctx context.Context, node model.NodeID, announcements <
 			}
 		}
 	}
+}
+
+// unlessRefused gives an announcement as it is to be told again: plainly to a node that
+// answered that it does not take it, as an older build does.
+func unlessRefused(body []byte, err error) []byte {
+	if r := (*raft.Refusal)(nil); errors.As(err, &r) {
+		if plain, ok := cluster.Plain(body); ok {
+			return plain
+		}
+	}
+	return body
 }
 
 // rpcAddresses are where this node hears others, and what they are told.

@@ -267,7 +267,7 @@ func (s *Server) startStorage(_ context.Context, id identity) error {
 	metrics.Journal(s.registry, s.journalSample)
 	s.cores.UseLog(coreLog{s.raft})
 	s.openTests()
-	s.produce = produce.New(produce.Options{Cores: s.cores, Raft: s.raft, Space: s.space.Check, Committed: s.storage.Committed, Now: time.Now})
+	s.produce = produce.New(produce.Options{Cores: s.cores, Raft: s.raft, Space: s.space.Check, Replicas: replicaCount{s}, Committed: s.storage.Committed, Now: time.Now})
 	s.fetch = fetch.New(s.cores, s.raft)
 	s.damages = newDamages(s.log, s.storage.Corrupt)
 	s.fetch.OnCorrupt(s.damaged)

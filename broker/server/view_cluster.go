@@ -58,7 +58,7 @@ func (v *clusterView) Health(ctx context.Context) (api.Health, error) {
 	m := v.cluster.Metadata()
 	h := api.Health{
 		Controller: m.Controller, Voters: v.voters(ctx), Sidecar: v.sidecar().State, LowSpace: v.space.Check() != nil,
-		NodesDown: []model.NodeID{}, Leaderless: []api.TopicPartition{}, UnderReplicated: []api.TopicPartition{},
+		NodesDown: []model.NodeID{}, Leaderless: []api.TopicPartition{}, UnderReplicated: []api.TopicPartition{}, UnderMinInsync: []api.TopicPartition{},
 		Damaged: []api.TopicPartition{}, ScriptsStopped: append([]string{}, v.stopped(ctx)...), Problems: []string{},
 	}
 	for _, n := range m.Nodes {
@@ -71,9 +71,7 @@ func (v *clusterView) Health(ctx context.Context) (api.Health, error) {
 	for _, t := range m.Topics() {
 		for _, p := range t.Partitions {
 			id := t.PartitionID(p.Index)
-			if leader, _ := v.cluster.Leader(id); leader == model.NoNode {
-				h.Leaderless = append(h.Leaderless, api.TopicPartition{Topic: t.Name, Partition: p.Index})
-			}
+			v.standing(&h, t, &p)
 			problems := v.damaged(ctx, t, p)
 			if p.Lost {
 				problems = append(problems, fmt.Sprintf("%s-%d is lost: its only replica was on a disk that node %d does not have any more; delete the topic", t.Name, p.Index, p.Replicas[0]))
@@ -110,6 +108,22 @@ func (v *clusterView) voters(ctx context.Context) []model.NodeID {
 	return nodes
 }
 
+// standing tells what a partition lacks: a leader, or replicas in sync. min.insync.replicas
+// is for the writes of clients, which internal topics do not take.
+func (v *clusterView) standing(h *api.Health, t *cluster.Topic, p *cluster.Partition) {
+	id, name := t.PartitionID(p.Index), api.TopicPartition{Topic: t.Name, Partition: p.Index}
+	if leader, _ := v.cluster.Reachable(id); leader == model.NoNode {
+		h.Leaderless = append(h.Leaderless, name)
+	}
+	in := len(v.cluster.InSync(id, p.Replicas))
+	if in < len(p.Replicas) || p.Lacks() {
+		h.UnderReplicated = append(h.UnderReplicated, name)
+	}
+	if in < t.Config.MinInsyncReplicas && !t.Internal {
+		h.UnderMinInsync = append(h.UnderMinInsync, name)
+	}
+}
+
 // damaged says which ranges of a partition cannot be read.
 func (v *clusterView) damaged(ctx context.Context, t *cluster.Topic, p cluster.Partition) (problems []string) {
 	start := func() model.Offset {
@@ -138,6 +152,12 @@ func (v *clusterView) problems(h api.Health) (problems []string) {
 	}
 	if n := len(h.Leaderless); n > 0 {
 		problems = append(problems, fmt.Sprintf("%d partitions have no leader: see /v1/partitions", n))
+	}
+	if n := len(h.UnderReplicated); n > 0 {
+		problems = append(problems, fmt.Sprintf("%d partitions have replicas that are not in sync: see which nodes are down, or slow; they catch up by themselves", n))
+	}
+	if n := len(h.UnderMinInsync); n > 0 {
+		problems = append(problems, fmt.Sprintf("%d partitions have fewer replicas in sync than min.insync.replicas and take no writes with acks=all: bring replicas back, or lower it", n))
 	}
 	if h.LowSpace {
 		problems = append(problems, "the disk is low on space and writes are refused: free space or delete topics")
@@ -171,10 +191,10 @@ func (v *clusterView) Partitions(ctx context.Context, topic string, internal boo
 
 func (v *clusterView) partition(ctx context.Context, t *cluster.Topic, p cluster.Partition) api.PartitionInfo {
 	id := t.PartitionID(p.Index)
-	leader, epoch := v.cluster.Leader(id)
+	leader, epoch := v.cluster.Reachable(id)
 	info := api.PartitionInfo{
 		Topic: t.Name, TopicID: t.ID, Partition: p.Index, Internal: t.Internal, Shard: p.Shard, Core: -1,
-		Leader: leader, Epoch: epoch, Replicas: p.Holders(),
+		Leader: leader, Epoch: epoch, Replicas: p.Holders(), InSync: v.cluster.InSync(id, p.Replicas),
 		LogStart: model.NoOffset, HighWatermark: model.NoOffset, LSO: model.NoOffset,
 	}
 	st, err := v.fetch.Describe(ctx, id)

@@ -1,10 +1,13 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/millrace-io/millrace/test/node"
 )
@@ -40,11 +43,21 @@ func TestAllKilled(t *testing.T) {
 }
 
 // TestFarBehind: a node that was away while the others let their logs go gets the
-// partitions' files, and serves them.
+// partitions' files, and serves them. Until then it is not in sync.
 func TestFarBehind(t *testing.T) {
 	c, w := three(t, 3, "--set", "snapshot_entries=100")
+	createStrict(t, c)
+	if err := awaitInSync(t, c, 0, 1, 2); err != nil {
+		t.Errorf("all are in sync: %v", err)
+	}
 	c.Nodes[2].Kill()
+	if err := writeStrict(t, c); err == nil { // nobody has missed the node yet
+		t.Error("a write that wants three is acknowledged by two")
+	}
 	w.more(t, 1000)
+	if err := awaitInSync(t, c, 0, 1); !errors.Is(err, kerr.NotEnoughReplicas) {
+		t.Errorf("two of three are in sync, and a write that wants three: %v", err)
+	}
 	c.Start(2)
 	w.more(t, 20)
 	await(t, "node 2 to take files", func() error {
@@ -53,6 +66,9 @@ func TestFarBehind(t *testing.T) {
 		}
 		return nil
 	})
+	if err := awaitInSync(t, c, 0, 1, 2); err != nil {
+		t.Errorf("all are in sync again: %v", err)
+	}
 	c.Nodes[0].Kill() // 2 is needed for every record from here on
 	w.more(t, 20)
 	c.Start(0)

@@ -76,7 +76,8 @@ type Health struct {
 	Nodes           []model.NodeID   `json:"nodes"`
 	NodesDown       []model.NodeID   `json:"nodes_down"`
 	Leaderless      []TopicPartition `json:"leaderless_partitions"`
-	UnderReplicated []TopicPartition `json:"under_replicated_partitions"`
+	UnderReplicated []TopicPartition `json:"under_replicated_partitions" doc:"Partitions with replicas that are not in sync"`
+	UnderMinInsync  []TopicPartition `json:"under_min_insync_partitions" doc:"Partitions with fewer replicas in sync than min.insync.replicas: writes with acks=all are refused"`
 	Damaged         []TopicPartition `json:"damaged_partitions" doc:"Partitions with ranges that cannot be read"`
 	ScriptsStopped  []string         `json:"scripts_stopped"`
 	Sidecar         string           `json:"sidecar" doc:"up, down or off, on the node that answers"`
@@ -101,6 +102,7 @@ type PartitionInfo struct {
 	Leader        model.NodeID      `json:"leader" doc:"-1 while none serves"`
 	Epoch         model.LeaderEpoch `json:"epoch"`
 	Replicas      []model.NodeID    `json:"replicas"`
+	InSync        []model.NodeID    `json:"in_sync_replicas"`
 	LogStart      model.Offset      `json:"log_start_offset" doc:"-1 when the node that answers does not know, as for the next three"`
 	HighWatermark model.Offset      `json:"high_watermark"`
 	LSO           model.Offset      `json:"last_stable_offset"`
