@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"reflect"
 	"slices"
 
 	"github.com/millrace-io/millrace/broker/model"
@@ -36,7 +37,7 @@ func (s *State) registerNode(c *RegisterNode) (Result, bool) {
 	if ok {
 		n.State = old.State
 	}
-	if ok && *old == n {
+	if ok && reflect.DeepEqual(*old, n) {
 		return r, false
 	}
 	s.nodes[n.ID] = &n

@@ -278,6 +278,9 @@ func (f *fetching) leader(answer *kmsg.FetchResponse, p *kmsg.FetchResponseTopic
 	node, epoch := f.server.o.Cluster.Leader(model.PartitionID{Topic: key.Topic.ID, Index: key.Index})
 	p.CurrentLeader.LeaderID, p.CurrentLeader.LeaderEpoch = int32(node), int32(epoch)
 	n, ok := f.server.o.Cluster.Metadata().Node(node)
+	if ok {
+		n, ok = f.r.seen(n)
+	}
 	if !ok {
 		return
 	}

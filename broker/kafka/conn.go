@@ -20,8 +20,10 @@ import (
 type conn struct {
 	server *Server
 	nc     net.Conn
-	frames frames
-	out    writer // the writer's; the reader's while queued is 0
+	// listener is the name of the one that it came in by.
+	listener string
+	frames   frames
+	out      writer // the writer's; the reader's while queued is 0
 
 	answers  chan answer
 	queued   atomic.Int32 // answers that the writer has not sent yet
@@ -78,7 +80,7 @@ func (c *conn) serve() {
 	<-written
 	_ = c.nc.Close()
 	if err != nil && !c.broken.Load() && !ordinary(err) { // fail has said so itself
-		c.server.complaints.warn("connection closed", c.nc.RemoteAddr(), err)
+		c.server.complaints.warn("connection closed", c.nc.RemoteAddr(), c.listener, err)
 		c.server.metrics.ProtocolError()
 	}
 }
@@ -191,7 +193,7 @@ func (c *conn) fail(err error) {
 	c.out.broken = true
 	_ = c.nc.Close()
 	if errors.Is(err, errPressed) || errors.Is(err, errStalled) {
-		c.server.complaints.warn("connection dropped: its answers are not read", c.nc.RemoteAddr(), err)
+		c.server.complaints.warn("connection dropped: its answers are not read", c.nc.RemoteAddr(), c.listener, err)
 		c.server.metrics.ProtocolError()
 	}
 }

@@ -85,9 +85,13 @@ func New(o Options) *Server {
 	return s
 }
 
-// Serve accepts connections until l fails or Close is called, which it reports
-// as ErrClosed. It closes l.
-func (s *Server) Serve(l net.Listener) error {
+// Serve is ServeAs of the listener without a name.
+func (s *Server) Serve(l net.Listener) error { return s.ServeAs("", l) }
+
+// ServeAs accepts connections until l fails or Close is called, which it reports
+// as ErrClosed. It closes l. Clients are told what brokers advertise for the
+// listener of that name.
+func (s *Server) ServeAs(listener string, l net.Listener) error {
 	if !s.track(l) {
 		_ = l.Close()
 		return ErrClosed
@@ -109,7 +113,7 @@ func (s *Server) Serve(l net.Listener) error {
 			}
 			return err
 		}
-		s.admit(nc)
+		s.admit(listener, nc)
 	}
 }
 
@@ -128,7 +132,7 @@ func (s *Server) pause(d time.Duration) bool {
 }
 
 // admit serves nc on its own goroutine, or closes it when there are too many.
-func (s *Server) admit(nc net.Conn) {
+func (s *Server) admit(listener string, nc net.Conn) {
 	s.mu.Lock()
 	full := s.closing || len(s.conns) >= s.limits.ConnectionsMax
 	if full {
@@ -138,6 +142,7 @@ func (s *Server) admit(nc net.Conn) {
 		return
 	}
 	c := newConn(s, nc)
+	c.listener = listener
 	s.conns[c] = struct{}{}
 	s.served.Add(1)
 	n := len(s.conns)

@@ -116,7 +116,7 @@ func (s *Server) startFronts(context.Context, identity) error {
 	if err != nil {
 		return err
 	}
-	s.serve("kafka", s.kafka.Serve, kafka.ErrClosed)
+	s.serveKafka()
 	s.serve("admin", s.admin.Serve, net.ErrClosed)
 	return nil
 }
