@@ -33,6 +33,8 @@ type PartitionAsk struct {
 	BytesMax int
 	// CurrentEpoch is the leader epoch that the asker knows, or NoEpoch.
 	CurrentEpoch model.LeaderEpoch
+	// Bare asks for the partition's bounds alone, without records.
+	Bare bool
 	// Into, if not nil, lends its capacity to the answer's Records.
 	Into []byte
 }
@@ -46,6 +48,9 @@ type Ask struct {
 	WaitMax            time.Duration
 	// Committed is read_committed.
 	Committed bool
+	// Replicas lets replicas of this node answer that it does not lead, as far as they have
+	// applied: an offset beyond is ErrOffsetNotAvailable, which also waits.
+	Replicas bool
 }
 
 // PartitionAnswer answers a PartitionAsk. Records are whole batches; the first
@@ -146,14 +151,19 @@ func (f *fetching) find() {
 	f.reads = make([]core.Read, 0, len(f.ask.Partitions))
 	for i, p := range f.ask.Partitions {
 		h, err := f.service.leader(p.Partition, p.CurrentEpoch)
-		if err != nil {
+		replica := f.ask.Replicas && errors.Is(err, ErrNotLeader)
+		if err != nil && !replica {
 			f.fail(i, err)
 			continue
 		}
-		f.reads = append(f.reads, core.Read{Handle: h, Ask: partition.ReadAsk{
+		read := core.Read{Handle: h, Replica: replica, Epoch: p.CurrentEpoch, Ask: partition.ReadAsk{
 			From: p.From, BytesMax: min(p.BytesMax, f.ask.BytesMax), Committed: f.ask.Committed,
 			MinOne: true,
-		}})
+		}}
+		if p.Bare {
+			read.Ask.BytesMax, read.Ask.MinOne = 0, false
+		}
+		f.reads = append(f.reads, read)
 		f.index = append(f.index, i)
 	}
 }
@@ -170,8 +180,14 @@ func (f *fetching) read(w *core.Waiter) {
 	f.service.cores.ReadAll(f.reads, w)
 	f.bytes = 0
 	for i := range f.reads {
+		out := &f.answers[f.index[i]]
+		*out = PartitionAnswer{HighWatermark: model.NoOffset, LSO: model.NoOffset, LogStart: model.NoOffset}
 		if err := f.reads[i].Err; err != nil {
-			f.fail(f.index[i], translate(err))
+			out.Err = translate(err)
+			if a := f.reads[i].Answer; a != nil {
+				out.HighWatermark, out.LSO, out.LogStart = a.HighWatermark, a.LSO, a.LogStart
+			}
+			f.failed = f.failed || out.Err != ErrOffsetNotAvailable
 			continue
 		}
 		f.bytes += f.reads[i].Answer.Bytes
@@ -211,6 +227,9 @@ func (f *fetching) load() {
 		out.Aborted = a.Aborted // exact only now
 		if out.Err != nil {
 			out.Err = f.service.failed(read.Handle, out.Err)
+			if read.Replica && errors.Is(out.Err, partition.ErrCorrupt) {
+				out.Err = ErrNotLeader // which has it whole, as far as is known here
+			}
 			continue
 		}
 		left -= len(out.Records)
@@ -231,7 +250,8 @@ func (f *fetching) readAgain(i, left int) {
 	}
 }
 
-// leader finds a partition that this node serves, and fences the asker's epoch.
+// leader finds a partition that this node serves, and fences the asker's epoch. With
+// ErrNotLeader it gives the replica that does not serve.
 func (s *Service) leader(id model.PartitionID, current model.LeaderEpoch) (*core.Handle, error) {
 	h, ok := s.cores.Handle(id)
 	if !ok {
@@ -240,7 +260,7 @@ func (s *Service) leader(id model.PartitionID, current model.LeaderEpoch) (*core
 	epoch, serving := h.Serving()
 	switch {
 	case !serving:
-		return nil, ErrNotLeader
+		return h, ErrNotLeader
 	case current == model.NoEpoch:
 	case current < epoch:
 		return nil, ErrFencedEpoch
@@ -259,6 +279,12 @@ func translate(err error) error {
 		return ErrUnknownPartition
 	case errors.Is(err, partition.ErrOffsetOutOfRange):
 		return ErrOffsetOutOfRange
+	case errors.Is(err, core.ErrBehind):
+		return ErrOffsetNotAvailable
+	case errors.Is(err, core.ErrFencedEpoch):
+		return ErrFencedEpoch
+	case errors.Is(err, core.ErrUnknownEpoch):
+		return ErrUnknownEpoch
 	}
 	return err
 }

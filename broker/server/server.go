@@ -386,6 +386,7 @@ func (s *Server) followLeaders(ctx context.Context) {
 				continue
 			}
 			if h, ok := s.cores.HandleByShard(c.Shard); ok {
+				h.Led(c.Leader != model.NoNode)
 				h.Lead(c.Leader == s.n.ID, c.Term)
 			}
 		}
