@@ -66,6 +66,7 @@ type Cluster struct {
 	ProducerIDExpiry    time.Duration
 	FetchBytesMax       int
 	FetchSessionsMax    int
+	RackAware           bool // leaders send consumers to replicas in their rack
 	RetentionCheck      time.Duration
 	CompactionCheck     time.Duration
 	Compaction          bool

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/millrace-io/millrace/broker/block"
+	"github.com/millrace-io/millrace/broker/model"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -31,6 +32,8 @@ type conn struct {
 	draining atomic.Bool
 
 	software string // bounded name of the client's library; the reader's
+	// sent are the partitions that its consumer was told to read elsewhere; the reader's.
+	sent map[model.PartitionID]sent
 }
 
 // answer is what one request gets: a response, or a pending one. Handed to the

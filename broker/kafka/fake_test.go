@@ -231,7 +231,9 @@ func (l *fakeLog) read(ask fetch.Ask) (answers []fetch.PartitionAnswer, bytes in
 			out.Err = fetch.ErrOffsetOutOfRange
 		}
 		failed = failed || out.Err != nil
-		if out.Err == nil {
+		if out.Err == nil && a.Bare {
+			out.HighWatermark, out.LSO, out.LogStart = p.end, p.end, p.start
+		} else if out.Err == nil {
 			out.HighWatermark, out.LSO, out.LogStart = p.end, p.end, p.start
 			for _, b := range p.batches {
 				if record.Batch(b).NextOffset() <= a.From {

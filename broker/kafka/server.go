@@ -27,6 +27,9 @@ type Options struct {
 	Now     func() time.Time
 	// NodeConfigs gives the node's own settings for DescribeConfigs. nil: none.
 	NodeConfigs func() []config.Value
+	// InSync tells whether consumers may be sent to a replica of a partition on another
+	// node: it is alive and not far behind. nil: none are sent.
+	InSync func(id model.PartitionID, node model.NodeID) bool
 	// Disk answers DescribeLogDirs. nil: the directory is not told.
 	Disk func() Disk
 }
@@ -68,6 +71,9 @@ func New(o Options) *Server {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.InSync == nil {
+		o.InSync = func(model.PartitionID, model.NodeID) bool { return false }
 	}
 	if o.Disk == nil {
 		o.Disk = func() Disk { return Disk{Total: -1, Usable: -1} }

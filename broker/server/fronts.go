@@ -97,6 +97,7 @@ func (s *Server) startFronts(context.Context, identity) error {
 			ResponseBytes: s.node.memory * int64(s.n.ResponsePercent) / 100,
 		},
 		Log: s.log, Metrics: metrics.NewKafka(s.registry), NodeConfigs: s.n.Describe,
+		InSync: func(_ model.PartitionID, node model.NodeID) bool { return s.cluster.Steady(node, 0) },
 		Disk: func() kafka.Disk {
 			return kafka.Disk{Dir: s.n.DataDir, Total: s.space.total.Load(), Usable: s.space.Free()}
 		},
