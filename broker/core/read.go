@@ -122,7 +122,7 @@ type Read struct {
 	Replica bool
 	Epoch   model.LeaderEpoch
 	// Answer and Err are set when ReadAll returns. The caller loads or releases
-	// Answer. Below a replica's log it has the bounds beside the error.
+	// Answer. Of an offset that a replica does not have it has the bounds, beside the error.
 	Answer *partition.ReadAnswer
 	Err    error
 }
@@ -184,11 +184,13 @@ func (r *replica) follow(read *Read) (*partition.ReadAnswer, error) {
 		return nil, ErrFencedEpoch
 	case read.Epoch > applied:
 		return nil, ErrUnknownEpoch
-	case read.Ask.From > r.part.HighWatermark():
-		return nil, ErrBehind
-	case read.Ask.From < r.part.LogStart():
-		a := &partition.ReadAnswer{HighWatermark: r.part.HighWatermark(), LSO: r.part.LSO(), LogStart: r.part.LogStart()}
-		return a, partition.ErrOffsetOutOfRange
+	}
+	bounds := &partition.ReadAnswer{HighWatermark: r.part.HighWatermark(), LSO: r.part.LSO(), LogStart: r.part.LogStart()}
+	switch {
+	case read.Ask.From > bounds.HighWatermark:
+		return bounds, ErrBehind
+	case read.Ask.From < bounds.LogStart:
+		return bounds, partition.ErrOffsetOutOfRange
 	}
 	return r.part.Read(read.Ask)
 }

@@ -49,7 +49,7 @@ type Ask struct {
 	// Committed is read_committed.
 	Committed bool
 	// Replicas lets replicas of this node answer that it does not lead, as far as they have
-	// applied: an offset beyond is ErrOffsetNotAvailable, which also waits.
+	// applied: an offset beyond is ErrOffsetNotAvailable with the bounds, which also waits.
 	Replicas bool
 }
 

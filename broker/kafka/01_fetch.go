@@ -15,7 +15,8 @@ import (
 // (from 13) and the new leader beside NOT_LEADER (from 16, KIP-951). The first
 // batch of the first partition that has any always comes whole (KIP-74). From 11 on
 // replicas answer too, and a leader may name a nearer one (preferred.go). One that has
-// not come as far as the offset is OFFSET_NOT_AVAILABLE, after the client's wait.
+// not come as far as the offset has nothing, and after a second of that is
+// OFFSET_NOT_AVAILABLE.
 //
 // An answer's memory is taken from the node's budget before it is read, and
 // given back when the client has taken it. When the budget is short answers
@@ -239,6 +240,10 @@ func (f *fetching) answer(answer *kmsg.FetchResponse, found []fetch.PartitionAns
 	}
 	for i, at := range f.index {
 		all[at] = found[i]
+		behind := errors.Is(found[i].Err, fetch.ErrOffsetNotAvailable)
+		if !f.r.conn.behind(f.ask.Partitions[i].Partition, behind, f.server.o.Now()) && behind {
+			all[at].Err = nil
+		}
 	}
 	told := make([]fetch.Told, len(all))
 	for i := range all {

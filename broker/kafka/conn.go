@@ -34,6 +34,8 @@ type conn struct {
 	software string // bounded name of the client's library; the reader's
 	// sent are the partitions that its consumer was told to read elsewhere; the reader's.
 	sent map[model.PartitionID]sent
+	// late is since when replicas here are behind its consumer; the reader's.
+	late map[model.PartitionID]time.Time
 }
 
 // answer is what one request gets: a response, or a pending one. Handed to the

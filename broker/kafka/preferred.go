@@ -20,6 +20,10 @@ const (
 	// awayMax is within how long a consumer that is back where it was sent away from has
 	// found no help there; it then reads here for stayFor.
 	awayMax, stayFor = 30 * time.Second, 30 * time.Second
+	// behindMax is how long a replica may be behind a consumer before it says so. What is
+	// committed is known to it a round trip, or some 20 ms, later than to the leader, which
+	// has told the consumer: that is no reason to go back.
+	behindMax = time.Second
 	// sentMax bounds what a connection remembers, in partitions; beyond it forgets all.
 	sentMax = 10_000
 )
@@ -75,4 +79,26 @@ func (c *conn) send(id model.PartitionID, from model.Offset, now time.Time) bool
 	}
 	c.sent[id] = sent{from: from, at: now}
 	return true
+}
+
+// behind takes whether a replica here is behind what a consumer asks for, and tells
+// whether it has been so for too long.
+func (c *conn) behind(id model.PartitionID, is bool, now time.Time) (tooLong bool) {
+	if !is {
+		delete(c.late, id)
+		return false
+	}
+	since, known := c.late[id]
+	switch {
+	case known && now.Sub(since) >= behindMax:
+		delete(c.late, id)
+		return true
+	case known:
+		return false
+	}
+	if c.late == nil || len(c.late) >= sentMax {
+		c.late = map[model.PartitionID]time.Time{}
+	}
+	c.late[id] = now
+	return false
 }

@@ -175,3 +175,43 @@ func TestLedElsewhere(t *testing.T) {
 		t.Errorf("sent to %d with %d bytes", got, records)
 	}
 }
+
+// TestReplicaBehind: a replica that is behind its consumer says so after a second, not
+// before, and waits for what comes meanwhile.
+func TestReplicaBehind(t *testing.T) {
+	r := newRacked(t)
+	r.log.mu.Lock()
+	r.log.replica = true
+	r.log.mu.Unlock()
+	w := dialWire(t, r.addr)
+	f := fetchOf(r.topic, 0, 3)
+	for _, c := range []struct {
+		at   int64
+		from int64
+		want int16
+	}{
+		{0, 3, codeNone},
+		{0, 3, codeNone},
+		{1, 3, codeOffsetNotAvailable},
+		{1, 3, codeNone}, // he has been told
+		{2, 2, codeNone}, // it is there
+		{3, 3, codeNone},
+		{4, 3, codeOffsetNotAvailable},
+	} {
+		r.now.Store(c.at)
+		f.Topics[0].Partitions[0].FetchOffset = c.from
+		p := w.ask(f, 12).(*kmsg.FetchResponse).Topics[0].Partitions[0]
+		if p.ErrorCode != c.want || p.HighWatermark != 2 || len(p.RecordBatches) > 0 {
+			t.Errorf("%d s, from %d: %+v", c.at, c.from, p)
+		}
+	}
+	f.Topics[0].Partitions[0].FetchOffset, f.MinBytes, f.MaxWaitMillis = 3, 1, 60_000
+	w.write(frameOf(f, 8))
+	other := dialWire(t, r.addr)
+	for range 2 {
+		other.ask(produceRequest("t", -1, 0, []byte("y")), 9)
+	}
+	if p := w.read(f, 8).(*kmsg.FetchResponse).Topics[0].Partitions[0]; p.ErrorCode != codeNone || len(p.RecordBatches) == 0 || p.HighWatermark != 4 {
+		t.Errorf("%+v", p)
+	}
+}
