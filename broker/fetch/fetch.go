@@ -3,6 +3,7 @@ package fetch
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/millrace-io/millrace/broker/core"
@@ -73,12 +74,17 @@ type Service struct {
 	cores   *core.Set
 	raft    Log
 	corrupt func(h *core.Handle, err error)
+	leaving atomic.Bool
 }
 
 // New gives a Service over this node's partitions.
 func New(cores *core.Set, raft Log) *Service {
 	return &Service{cores: cores, raft: raft, corrupt: func(*core.Handle, error) {}}
 }
+
+// Leave says that the node is about to stop: replicas that it does not lead answer no
+// more, also who waits already, so that their readers are told to go elsewhere.
+func (s *Service) Leave() { s.leaving.Store(true) }
 
 // OnCorrupt has f told of every read that met an ErrCorrupt, on the goroutine
 // that read. It is called before the first Fetch.
@@ -176,6 +182,11 @@ func (f *fetching) fail(i int, err error) {
 func (f *fetching) read(w *core.Waiter) {
 	if len(f.reads) == 0 {
 		return
+	}
+	if f.service.leaving.Load() {
+		for i := range f.reads {
+			f.reads[i].Replica = false
+		}
 	}
 	f.service.cores.ReadAll(f.reads, w)
 	f.bytes = 0

@@ -1,6 +1,7 @@
 package fetch_test
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"testing/synctest"
@@ -37,22 +38,24 @@ func TestReplicas(t *testing.T) {
 		bounds [3]model.Offset // log start, last stable offset, high watermark
 		err    error
 	}{
-		"what it has applied": {bytes: one, bounds: [3]model.Offset{0, 1, 1}},
-		"of the epoch it has": {change: func(_ *rig, a *fetch.Ask) { a.Partitions[0].CurrentEpoch = 2 }, bytes: one, bounds: [3]model.Offset{0, 1, 1}},
-		"of an older epoch":   {change: func(_ *rig, a *fetch.Ask) { a.Partitions[0].CurrentEpoch = 1 }, bounds: none, err: fetch.ErrFencedEpoch},
-		"of a later epoch":    {change: func(_ *rig, a *fetch.Ask) { a.Partitions[0].CurrentEpoch = 3 }, bounds: none, err: fetch.ErrUnknownEpoch},
-		"leaders only":        {change: func(_ *rig, a *fetch.Ask) { a.Replicas = false }, bounds: none, err: fetch.ErrNotLeader},
-		"it hears no leader":  {change: func(r *rig, _ *fetch.Ask) { r.handles[0].Led(false) }, bounds: none, err: fetch.ErrNotLeader},
-		"it begins to lead":   {change: func(r *rig, _ *fetch.Ask) { r.handles[0].Lead(true, 3) }, bounds: none, err: fetch.ErrNotLeader},
-		"it leads":            {change: func(r *rig, _ *fetch.Ask) { r.lead(0, 3) }, bytes: one, bounds: [3]model.Offset{0, 1, 1}},
-		"its end":             {change: func(_ *rig, a *fetch.Ask) { a.Partitions[0].From = 1 }, took: wait, bounds: [3]model.Offset{0, 1, 1}},
-		"its end, and more":   {change: func(_ *rig, a *fetch.Ask) { a.Partitions[0].From = 1 }, meant: func(r *rig) { r.replicate(0, 2, batch("y")) }, took: 100 * time.Millisecond, bytes: one, bounds: [3]model.Offset{0, 2, 2}},
-		"beyond its end":      {change: func(_ *rig, a *fetch.Ask) { a.Partitions[0].From = 3 }, took: wait, bounds: [3]model.Offset{0, 1, 1}, err: fetch.ErrOffsetNotAvailable},
-		"without time":        {change: func(_ *rig, a *fetch.Ask) { a.Partitions[0].From, a.WaitMax = 3, 0 }, bounds: [3]model.Offset{0, 1, 1}, err: fetch.ErrOffsetNotAvailable},
-		"until it is there":   {change: func(_ *rig, a *fetch.Ask) { a.Partitions[0].From = 3 }, meant: func(r *rig) { r.replicate(0, 2, batch("y"), batch("z"), batch("w")) }, took: 100 * time.Millisecond, bytes: one, bounds: [3]model.Offset{0, 4, 4}},
-		"its end is there":    {change: func(_ *rig, a *fetch.Ask) { a.Partitions[0].From = 2 }, meant: func(r *rig) { r.replicate(0, 2, batch("y")) }, took: wait, bounds: [3]model.Offset{0, 2, 2}},
-		"no leader meanwhile": {change: func(_ *rig, a *fetch.Ask) { a.Partitions[0].From = 1 }, meant: func(r *rig) { r.handles[0].Led(false); r.handles[0].Lead(false, 2) }, took: 100 * time.Millisecond, bounds: none, err: fetch.ErrNotLeader},
-		"behind, and fenced":  {change: func(_ *rig, a *fetch.Ask) { a.Partitions[0].From, a.Partitions[0].CurrentEpoch = 3, 1 }, bounds: none, err: fetch.ErrFencedEpoch},
+		"what it has applied":  {bytes: one, bounds: [3]model.Offset{0, 1, 1}},
+		"of the epoch it has":  {change: func(_ *rig, a *fetch.Ask) { a.Partitions[0].CurrentEpoch = 2 }, bytes: one, bounds: [3]model.Offset{0, 1, 1}},
+		"of an older epoch":    {change: func(_ *rig, a *fetch.Ask) { a.Partitions[0].CurrentEpoch = 1 }, bounds: none, err: fetch.ErrFencedEpoch},
+		"of a later epoch":     {change: func(_ *rig, a *fetch.Ask) { a.Partitions[0].CurrentEpoch = 3 }, bounds: none, err: fetch.ErrUnknownEpoch},
+		"leaders only":         {change: func(_ *rig, a *fetch.Ask) { a.Replicas = false }, bounds: none, err: fetch.ErrNotLeader},
+		"it hears no leader":   {change: func(r *rig, _ *fetch.Ask) { r.handles[0].Led(false) }, bounds: none, err: fetch.ErrNotLeader},
+		"it begins to lead":    {change: func(r *rig, _ *fetch.Ask) { r.handles[0].Lead(true, 3) }, bounds: none, err: fetch.ErrNotLeader},
+		"it leads":             {change: func(r *rig, _ *fetch.Ask) { r.lead(0, 3) }, bytes: one, bounds: [3]model.Offset{0, 1, 1}},
+		"its end":              {change: func(_ *rig, a *fetch.Ask) { a.Partitions[0].From = 1 }, took: wait, bounds: [3]model.Offset{0, 1, 1}},
+		"its end, and more":    {change: func(_ *rig, a *fetch.Ask) { a.Partitions[0].From = 1 }, meant: func(r *rig) { r.replicate(0, 2, batch("y")) }, took: 100 * time.Millisecond, bytes: one, bounds: [3]model.Offset{0, 2, 2}},
+		"beyond its end":       {change: func(_ *rig, a *fetch.Ask) { a.Partitions[0].From = 3 }, took: wait, bounds: [3]model.Offset{0, 1, 1}, err: fetch.ErrOffsetNotAvailable},
+		"without time":         {change: func(_ *rig, a *fetch.Ask) { a.Partitions[0].From, a.WaitMax = 3, 0 }, bounds: [3]model.Offset{0, 1, 1}, err: fetch.ErrOffsetNotAvailable},
+		"until it is there":    {change: func(_ *rig, a *fetch.Ask) { a.Partitions[0].From = 3 }, meant: func(r *rig) { r.replicate(0, 2, batch("y"), batch("z"), batch("w")) }, took: 100 * time.Millisecond, bytes: one, bounds: [3]model.Offset{0, 4, 4}},
+		"its end is there":     {change: func(_ *rig, a *fetch.Ask) { a.Partitions[0].From = 2 }, meant: func(r *rig) { r.replicate(0, 2, batch("y")) }, took: wait, bounds: [3]model.Offset{0, 2, 2}},
+		"no leader meanwhile":  {change: func(_ *rig, a *fetch.Ask) { a.Partitions[0].From = 1 }, meant: func(r *rig) { r.handles[0].Led(false); r.handles[0].Lead(false, 2) }, took: 100 * time.Millisecond, bounds: none, err: fetch.ErrNotLeader},
+		"behind, and fenced":   {change: func(_ *rig, a *fetch.Ask) { a.Partitions[0].From, a.Partitions[0].CurrentEpoch = 3, 1 }, bounds: none, err: fetch.ErrFencedEpoch},
+		"it is leaving":        {change: func(r *rig, _ *fetch.Ask) { r.service.Leave() }, bounds: none, err: fetch.ErrNotLeader},
+		"it leads, and leaves": {change: func(r *rig, _ *fetch.Ask) { r.lead(0, 3); r.service.Leave() }, bytes: one, bounds: [3]model.Offset{0, 1, 1}},
 		"before its log start": {change: func(r *rig, _ *fetch.Ask) {
 			r.apply(0, partition.Command{Kind: partition.KindTrim, Epoch: 2, LogStart: 1})
 		}, bounds: [3]model.Offset{1, 1, 1}, err: fetch.ErrOffsetOutOfRange},
@@ -94,4 +97,21 @@ func TestReplicas(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestReplicaLeaves: who waits when the node stops is told that it is no place to be.
+func TestReplicaLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 1, 1<<20)
+		defer r.close()
+		r.follow(0, 1)
+		synctest.Wait()
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, func() { r.service.Leave(); cancel() })
+		ask := r.ask(0)
+		ask.WaitMax, ask.Replicas = time.Minute, true
+		if got := r.service.Fetch(ctx, ask)[0]; !errors.Is(got.Err, fetch.ErrNotLeader) {
+			t.Errorf("%+v", got)
+		}
+	})
 }

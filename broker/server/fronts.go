@@ -144,6 +144,9 @@ func (s *Server) stop() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), s.n.ShutdownMax)
 	defer cancel()
+	if s.fetch != nil {
+		s.fetch.Leave()
+	}
 	s.handOver(ctx)
 	var errs []error
 	if s.kafka != nil {
