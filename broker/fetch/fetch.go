@@ -75,6 +75,8 @@ type Service struct {
 	raft    Log
 	corrupt func(h *core.Handle, err error)
 	leaving atomic.Bool
+	// followed is when a replica that does not serve was last asked, Unix nanoseconds.
+	followed atomic.Int64
 }
 
 // New gives a Service over this node's partitions.
@@ -82,9 +84,16 @@ func New(cores *core.Set, raft Log) *Service {
 	return &Service{cores: cores, raft: raft, corrupt: func(*core.Handle, error) {}}
 }
 
+// readerFor is how long who has read from a replica counts as its reader.
+const readerFor = 10 * time.Second
+
 // Leave says that the node is about to stop: replicas that it does not lead answer no
-// more, also who waits already, so that their readers are told to go elsewhere.
-func (s *Service) Leave() { s.leaving.Store(true) }
+// more, also who waits already, so that their readers are told to go elsewhere. It tells
+// whether there are any.
+func (s *Service) Leave() (readers bool) {
+	s.leaving.Store(true)
+	return time.Now().UnixNano()-s.followed.Load() < int64(readerFor)
+}
 
 // OnCorrupt has f told of every read that met an ErrCorrupt, on the goroutine
 // that read. It is called before the first Fetch.
@@ -161,6 +170,9 @@ func (f *fetching) find() {
 		if err != nil && !replica {
 			f.fail(i, err)
 			continue
+		}
+		if replica {
+			f.service.followed.Store(time.Now().UnixNano())
 		}
 		read := core.Read{Handle: h, Replica: replica, Epoch: p.CurrentEpoch, Ask: partition.ReadAsk{
 			From: p.From, BytesMax: min(p.BytesMax, f.ask.BytesMax), Committed: f.ask.Committed,

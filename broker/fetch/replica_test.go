@@ -107,7 +107,16 @@ func TestReplicaLeaves(t *testing.T) {
 		r.follow(0, 1)
 		synctest.Wait()
 		ctx, cancel := context.WithCancel(t.Context())
-		time.AfterFunc(time.Second, func() { r.service.Leave(); cancel() })
+		if r.service.Leave() {
+			t.Error("nobody has read, and there are readers")
+		}
+		r.service = fetch.New(r.cores, r)
+		time.AfterFunc(time.Second, func() {
+			if !r.service.Leave() {
+				t.Error("one reads, and there are no readers")
+			}
+			cancel()
+		})
 		ask := r.ask(0)
 		ask.WaitMax, ask.Replicas = time.Minute, true
 		if got := r.service.Fetch(ctx, ask)[0]; !errors.Is(got.Err, fetch.ErrNotLeader) {

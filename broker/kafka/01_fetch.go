@@ -240,9 +240,13 @@ func (f *fetching) answer(answer *kmsg.FetchResponse, found []fetch.PartitionAns
 	}
 	for i, at := range f.index {
 		all[at] = found[i]
+		id := f.ask.Partitions[i].Partition
 		behind := errors.Is(found[i].Err, fetch.ErrOffsetNotAvailable)
-		if !f.r.conn.behind(f.ask.Partitions[i].Partition, behind, f.server.o.Now()) && behind {
+		if !f.r.conn.behind(id, behind, f.server.o.Now()) && behind {
 			all[at].Err = nil
+		}
+		if all[at].Err != nil {
+			f.elsewhere[at] = f.back(id, all[at].Err)
 		}
 	}
 	told := make([]fetch.Told, len(all))
@@ -269,9 +273,7 @@ func (f *fetching) add(answer *kmsg.FetchResponse, key fetch.SessionKey, found *
 	p := kmsg.NewFetchResponseTopicPartition()
 	p.Partition, p.ErrorCode = key.Index, code(found.Err)
 	p.HighWatermark, p.LastStableOffset, p.LogStartOffset = int64(found.HighWatermark), int64(found.LSO), int64(found.LogStart)
-	if found.Err == nil {
-		p.PreferredReadReplica = int32(elsewhere)
-	}
+	p.PreferredReadReplica = int32(elsewhere)
 	p.RecordBatches = found.Records
 	f.r.lent = append(f.r.lent, found.Records)
 	if p.RecordBatches == nil {

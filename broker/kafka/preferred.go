@@ -63,6 +63,20 @@ func (f *fetching) preferred(t *cluster.Topic, p *fetch.SessionPartition) model.
 	return near[int(p.Key.Index)%len(near)] // a topic's partitions are spread over them
 }
 
+// back gives who leads a partition that a replica here does not answer for, or NoNode.
+// Kafka's clients go back to the leader on an error, but franz-go, which wants to be told.
+func (f *fetching) back(id model.PartitionID, err error) model.NodeID {
+	if c := code(err); f.m.Version < rackSince || f.m.Rack == "" || c != codeNotLeaderOrFollower && c != codeOffsetNotAvailable {
+		return model.NoNode
+	}
+	s := f.server
+	leader, _ := s.o.Cluster.Leader(id)
+	if leader == s.o.Node || leader == model.NoNode || !f.r.sees(s.o.Cluster.Metadata(), leader) {
+		return model.NoNode
+	}
+	return leader
+}
+
 // send tells whether a consumer may be sent away, and notes that it was.
 func (c *conn) send(id model.PartitionID, from model.Offset, now time.Time) bool {
 	last, known := c.sent[id]

@@ -177,14 +177,16 @@ func TestLedElsewhere(t *testing.T) {
 }
 
 // TestReplicaBehind: a replica that is behind its consumer says so after a second, not
-// before, and waits for what comes meanwhile.
+// before, with the leader's name, and waits for what comes meanwhile.
 func TestReplicaBehind(t *testing.T) {
 	r := newRacked(t)
 	r.log.mu.Lock()
 	r.log.replica = true
 	r.log.mu.Unlock()
+	r.Hear(cluster.Announcement{Node: 2, Boot: 1, Sequence: 1, Served: []cluster.Led{{Partition: r.topic.PartitionID(0), Epoch: 2}}})
 	w := dialWire(t, r.addr)
 	f := fetchOf(r.topic, 0, 3)
+	f.Rack = "b"
 	for _, c := range []struct {
 		at   int64
 		from int64
@@ -201,7 +203,11 @@ func TestReplicaBehind(t *testing.T) {
 		r.now.Store(c.at)
 		f.Topics[0].Partitions[0].FetchOffset = c.from
 		p := w.ask(f, 12).(*kmsg.FetchResponse).Topics[0].Partitions[0]
-		if p.ErrorCode != c.want || p.HighWatermark != 2 || len(p.RecordBatches) > 0 {
+		back := int32(-1)
+		if c.want != codeNone {
+			back = 2
+		}
+		if p.ErrorCode != c.want || p.PreferredReadReplica != back || p.HighWatermark != 2 || len(p.RecordBatches) > 0 {
 			t.Errorf("%d s, from %d: %+v", c.at, c.from, p)
 		}
 	}
@@ -213,5 +219,36 @@ func TestReplicaBehind(t *testing.T) {
 	}
 	if p := w.read(f, 8).(*kmsg.FetchResponse).Topics[0].Partitions[0]; p.ErrorCode != codeNone || len(p.RecordBatches) == 0 || p.HighWatermark != 4 {
 		t.Errorf("%+v", p)
+	}
+}
+
+// TestBackToLeader: who is not answered by a replica is told who leads, if he can go there.
+func TestBackToLeader(t *testing.T) {
+	r := newRacked(t)
+	r.log.mu.Lock()
+	delete(r.log.partitions, r.topic.PartitionID(0))
+	r.log.mu.Unlock()
+	in, out := dialWire(t, r.addr), serveAs(t, r.fakeNode, "out")
+	for _, c := range []struct {
+		w      *wire
+		leader model.NodeID
+		rack   string
+		v      int16
+		want   int32
+	}{
+		{in, 0, "b", 12, -1}, // it is to be this node
+		{in, 1, "b", 12, 1},
+		{in, 1, "", 12, -1},
+		{in, 1, "b", 10, -1},
+		{out, 1, "b", 18, 1},
+		{out, 2, "b", 18, -1},
+	} {
+		r.Hear(cluster.Announcement{Node: c.leader, Boot: 1, Sequence: uint64(c.leader), Served: []cluster.Led{{Partition: r.topic.PartitionID(0), Epoch: model.LeaderEpoch(1 + c.leader)}}})
+		f := fetchOf(r.topic, 0, 0)
+		f.Rack = c.rack
+		p := c.w.ask(f, c.v).(*kmsg.FetchResponse).Topics[0].Partitions[0]
+		if p.ErrorCode != codeNotLeaderOrFollower || p.PreferredReadReplica != c.want {
+			t.Errorf("%d leads, rack %q, version %d: %+v", c.leader, c.rack, c.v, p)
+		}
 	}
 }

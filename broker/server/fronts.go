@@ -136,6 +136,10 @@ func (s *Server) serve(name string, serve func(net.Listener) error, closed error
 	}()
 }
 
+// leaveFor is how long a node that stops goes on to send readers of its replicas away:
+// within it they ask again, by the waits that Kafka's clients have, or are found waiting.
+const leaveFor = 500 * time.Millisecond
+
 // stop closes the rooms from the top down: what was accepted is answered, then
 // nothing new can enter the log, then everything is flushed.
 func (s *Server) stop() error {
@@ -144,10 +148,10 @@ func (s *Server) stop() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), s.n.ShutdownMax)
 	defer cancel()
-	if s.fetch != nil {
-		s.fetch.Leave()
-	}
 	s.handOver(ctx)
+	if s.fetch != nil && s.fetch.Leave() {
+		pause(ctx, leaveFor)
+	}
 	var errs []error
 	if s.kafka != nil {
 		errs = append(errs, s.kafka.Close(ctx))
