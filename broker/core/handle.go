@@ -24,8 +24,10 @@ type Handle struct {
 	// leading is the epoch that raft says this node leads under.
 	leading atomic.Int64
 	// led tells whether raft knows here who leads.
-	led    atomic.Bool
-	config atomic.Pointer[config.Topic]
+	led atomic.Bool
+	// recovering is set while what another node has is brought here, by a note.
+	recovering atomic.Bool
+	config     atomic.Pointer[config.Topic]
 	// dropped is set when the partition leaves this node: nothing is proposed then.
 	dropped atomic.Bool
 }

@@ -178,7 +178,7 @@ func failReads(reads []*Read) {
 func (r *replica) follow(read *Read) (*partition.ReadAnswer, error) {
 	applied := r.part.Epoch()
 	switch {
-	case !read.Replica || !r.h.led.Load() || r.epoch != model.NoEpoch:
+	case !read.Replica || !r.h.led.Load() || r.h.recovering.Load() || r.epoch != model.NoEpoch:
 		return nil, ErrNotLeader
 	case read.Epoch != model.NoEpoch && read.Epoch < applied:
 		return nil, ErrFencedEpoch
