@@ -118,7 +118,7 @@ func TestStart(t *testing.T) {
 	if err := run("--config", file, "--smp", "4", "--kafka-addr", "127.0.0.1:0", "--proxy-addr", "off", "--set", "rack=r2", "--check"); err != nil {
 		t.Fatal(err)
 	}
-	if got.ID != 3 || got.SMP != 4 || got.Kafka.Port != 0 || !got.Proxy.Off || got.Rack != "r2" || !got.Check {
+	if got.ID != 3 || got.SMP != 4 || got.Kafka[0].Port != 0 || !got.Proxy.Off || got.Rack != "r2" || !got.Check {
 		t.Errorf("file, flag, set: %+v", got)
 	}
 	for _, bad := range [][]string{{"--smp", "x"}, {"--memory", "much"}, {"--set", "nonsense=1"}, {"--kafka-addr", "nowhere"}, {"--mode", "test"}, {"extra"}, {"--nonsense"}} {

@@ -22,10 +22,11 @@ SIGTERM or SIGINT drain and close it. When it serves it prints one line on stdou
 
   ready node=0 kafka=127.0.0.1:9092 admin=127.0.0.1:9644 sidecar=up
 
-All else goes to stderr. Settings come from, the later the stronger: defaults, --config FILE (YAML),
+with kafka.NAME=HOST:PORT behind kafka= for each Kafka listener that has a name. All else goes to stderr. Settings come from, the later the stronger: defaults, --config FILE (YAML),
 MILLRACE_* variables, flags, --set. docs/CONFIG.md describes each of them.`,
 		Example: `  millrace start
   millrace start --data-dir /var/lib/millrace --kafka-addr 0.0.0.0:9092 --advertise-kafka-addr 10.0.0.5:9092
+  millrace start --kafka-addr internal://10.0.0.5:9092,external://0.0.0.0:9093 --advertise-kafka-addr external://broker-0.example.com:9093
   millrace start --overprovisioned --smp 1 --memory 1G --reserve-memory 0M --node-id 0 --check=false`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if a.deps.Start == nil {

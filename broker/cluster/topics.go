@@ -269,9 +269,13 @@ func (c *Cluster) CreatePartitions(ctx context.Context, ask CreatePartitions, va
 	return c.Metadata().resolved(r.Topics[0].Topic), nil
 }
 
-// RegisterNode enters this node, or its new addresses. clusterID is the name
+// RegisterNode enters this node, or its new addresses; it is of this build unless it
+// says another level. clusterID is the name
 // that a cluster without one takes; the answer is the cluster's. It may be repeated.
 func (c *Cluster) RegisterNode(ctx context.Context, n Node, clusterID string) (string, error) {
+	if n.Level == 0 {
+		n.Level = controller.LevelBuild
+	}
 	r, err := c.propose(ctx, controller.Command{RegisterNode: &controller.RegisterNode{Node: n, ClusterID: clusterID, Founders: c.o.Founders}})
 	return r.ClusterID, err
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"flag"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -140,7 +141,7 @@ func TestLoadTakesRedpandasFlags(t *testing.T) {
 	if !n.Overprovisioned || n.SMP != 1 || n.Memory != 1<<30 || n.ReserveMemory != 0 || n.ID != 0 || n.Check {
 		t.Fatalf("got %+v", n)
 	}
-	if n.Kafka.String() != "127.0.0.1:9092" || n.Flush != time.Minute || !filepath.IsAbs(n.DataDir) || n.Sidecar != SidecarChild {
+	if fmt.Sprint(n.Kafka) != "[127.0.0.1:9092]" || n.Flush != time.Minute || !filepath.IsAbs(n.DataDir) || n.Sidecar != SidecarChild {
 		t.Fatalf("defaults: %+v", n)
 	}
 }
@@ -179,7 +180,7 @@ func TestLoadFile(t *testing.T) {
 	if len(n.Static) != len(want) || n.Static["log.cleanup.policy"] != want["log.cleanup.policy"] || n.Static["log.retention.ms"] != "1000" {
 		t.Fatalf("static: %v", n.Static)
 	}
-	if n.Kafka.Host != "::1" || n.Kafka.Port != 0 || !n.Registry.Off {
+	if fmt.Sprint(n.Kafka) != "[[::1]:0]" || !n.Registry.Off {
 		t.Fatalf("addresses: %+v %+v", n.Kafka, n.Registry)
 	}
 }

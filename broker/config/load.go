@@ -111,8 +111,8 @@ func (l layer) ReadBytes() ([]byte, error) { return nil, errors.ErrUnsupported }
 
 // finish checks what only the whole can tell, and makes paths absolute.
 func (n *Node) finish() (err error) {
-	if n.Kafka.Off && !n.AdvertiseKafka.Off && n.AdvertiseKafka != (Address{}) {
-		return fmt.Errorf("%w: advertise_kafka_addr is given, but kafka_addr is off", ErrInvalid)
+	if err := n.finishListeners(); err != nil {
+		return err
 	}
 	if sum := n.CachePercent + n.WritePercent + n.RequestPercent + n.ResponsePercent; sum > 90 {
 		return fmt.Errorf("%w: cache_percent, write_percent, request_percent and response_percent are %d %% together, at most 90 may be", ErrInvalid, sum)

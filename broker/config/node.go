@@ -56,8 +56,10 @@ type Node struct {
 	LogLevel        string // debug, info, warn, error
 	LogFormat       string // text, json
 
-	Kafka, RPC, Admin, Proxy, Registry Address
-	AdvertiseKafka, AdvertiseRPC       Address // zero: the address listened on
+	RPC, Admin, Proxy, Registry Address
+	AdvertiseRPC                Address    // zero: the address listened on
+	Kafka                       []Listener // none: off
+	AdvertiseKafka              []Listener // by name; see Advertised
 
 	RPCCert, RPCKey, RPCCA string // files; all or none
 

@@ -33,13 +33,14 @@ const (
 	KindList // comma-separated
 	KindMillis
 	KindBytes
-	KindAddress  // HOST:PORT, port 0 = a free one, or off
-	KindPassword // never printed
+	KindAddress   // HOST:PORT, port 0 = a free one, or off
+	KindPassword  // never printed
+	KindListeners // [NAME://]HOST:PORT, comma-separated, or off
 )
 
 // String names the kind in documentation.
 func (k Kind) String() string {
-	return [...]string{"", "bool", "int", "long", "double", "string", "list", "duration", "bytes", "address", "password"}[k]
+	return [...]string{"", "bool", "int", "long", "double", "string", "list", "duration", "bytes", "address", "password", "listeners"}[k]
 }
 
 // KafkaType is the ConfigType code that DescribeConfigs answers.
@@ -53,7 +54,7 @@ func (k Kind) KafkaType() int8 {
 		return 5
 	case KindDouble:
 		return 6
-	case KindList:
+	case KindList, KindListeners:
 		return 7
 	case KindPassword:
 		return 9

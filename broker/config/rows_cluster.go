@@ -2,6 +2,12 @@ package config
 
 import "time"
 
+// The values of replica.selector.class: Kafka's own classes.
+const (
+	selectorLeader = "org.apache.kafka.common.replica.LeaderSelector"
+	selectorRack   = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
+)
+
 // clusterRows declares the cluster scope, but for the rows that topic rows
 // fall back to: clusterDefaults makes those.
 func clusterRows() []Row {
@@ -33,6 +39,9 @@ func clusterRows() []Row {
 		{Name: "max.incremental.fetch.session.cache.slots", Kind: KindInt, Default: "1000", Min: "0",
 			Doc:     "Fetch sessions that one node keeps; beyond it a client fetches without one.",
 			cluster: func(c *Cluster, v value) { c.FetchSessionsMax = int(v.n) }},
+		{Name: "replica.selector.class", Kind: KindString, Default: selectorLeader, Values: []string{selectorLeader, selectorRack},
+			Doc:     "Where consumers read: LeaderSelector is the leader of a partition, RackAwareReplicaSelector a replica whose node has the rack that the consumer names (client.rack), if one is in sync.",
+			cluster: func(c *Cluster, v value) { c.RackAware = v.text == selectorRack }},
 		{Name: "log.retention.check.interval.ms", Kind: KindMillis, Default: "300000", Min: "1",
 			Doc:     "How often a leader looks for segments beyond retention, in milliseconds.",
 			cluster: func(c *Cluster, v value) { c.RetentionCheck = v.millis() }},

@@ -55,14 +55,14 @@ func machineRows() []Row {
 }
 
 func listenRows() []Row {
-	const short = "HOST:PORT"
+	const short, shortNamed = "HOST:PORT", "[NAME://]HOST:PORT,..."
 	return []Row{
-		{Name: "kafka_addr", Kind: KindAddress, Default: "127.0.0.1:9092", Short: short,
-			Doc:  "Where Kafka clients connect. Port 0 picks a free one, off disables; so for every address.",
-			node: func(n *Node, v value) { n.Kafka = v.addr }},
-		{Name: "advertise_kafka_addr", Kind: KindAddress, Short: short,
-			Doc:  "Address that Kafka clients are told; empty is the one listened on.",
-			node: func(n *Node, v value) { n.AdvertiseKafka = v.addr }},
+		{Name: "kafka_addr", Kind: KindListeners, Default: "127.0.0.1:9092", Short: shortNamed,
+			Doc:  "Where Kafka clients connect: one listener, or several with names, of which one may have none. Port 0 picks a free one, off disables; so for every address.",
+			node: func(n *Node, v value) { n.Kafka = v.listeners }},
+		{Name: "advertise_kafka_addr", Kind: KindListeners, Short: shortNamed,
+			Doc:  "Address that Kafka clients are told, by the name of the listener that they came in by; of one that is not named here, the one listened on.",
+			node: func(n *Node, v value) { n.AdvertiseKafka = v.listeners }},
 		{Name: "rpc_addr", Kind: KindAddress, Default: "127.0.0.1:33145", Short: short,
 			Doc:  "Where other nodes connect.",
 			node: func(n *Node, v value) { n.RPC = v.addr }},

@@ -67,6 +67,7 @@ type Cluster struct {
 	ProducerIDExpiry    time.Duration
 	FetchBytesMax       int
 	FetchSessionsMax    int
+	RackAware           bool // leaders send consumers to replicas in their rack
 	RetentionCheck      time.Duration
 	FollowerRate        int64 // bytes a second that a node takes from others at most
 	CompactionCheck     time.Duration

@@ -12,12 +12,13 @@ import (
 
 // value is a parsed setting: the field that its row's Kind names is set.
 type value struct {
-	text string // String, Password
-	flag bool
-	n    int64 // Int, Long, Millis (in ms), Bytes
-	f    float64
-	list []string
-	addr Address
+	text      string // String, Password
+	flag      bool
+	n         int64 // Int, Long, Millis (in ms), Bytes
+	f         float64
+	list      []string
+	addr      Address
+	listeners []Listener
 }
 
 // millis gives a count of milliseconds as a Duration, clamped to what it holds.
@@ -63,6 +64,8 @@ func (r *Row) read(text string) (v value, err error) {
 		v.list = splitList(trimmed)
 	case KindAddress:
 		v.addr, err = r.readAddress(trimmed)
+	case KindListeners:
+		v.listeners, err = r.readListeners(trimmed)
 	default:
 		v.text = text
 	}

@@ -34,6 +34,7 @@ type Feature struct {
 // Features lists what levels bring, in their order.
 var Features = []Feature{
 	{"feature-levels", LevelSecond, "The cluster knows each node's build, and a node of an older one is refused."},
+	{"named-listeners", LevelSecond, "Nodes advertise an address for each Kafka listener that has a name."},
 	{"joining", LevelSecond, "Nodes join, come back by another disk, and leave when they are decommissioned and empty."},
 	{"renewal", LevelSecond, "A replica whose log or files are damaged begins anew from the others."},
 }
@@ -125,7 +126,7 @@ func (s *State) activateFeatures(c *ActivateFeatures) (Result, bool) {
 // that level do not keep it, and all states are one.
 func (s *State) judgeBuild(n *Node) *Refusal {
 	if s.Level() == LevelFirst {
-		n.Version, n.Level, n.Disk = "", 0, ""
+		n.Version, n.Level, n.Disk, n.Listeners = "", 0, "", nil
 		return nil
 	}
 	if known := max(LevelFirst, n.Level); known < s.Level() {

@@ -66,6 +66,9 @@ func TestNewCommandsWait(t *testing.T) {
 // and who does not hold the same state.
 func TestOldAndNewAgree(t *testing.T) {
 	said, silent := New(), New()
+	for _, s := range []*State{said, silent} { // an older build has formed it
+		s.Step(Command{RegisterNode: &RegisterNode{Node: Node{ID: 0, Host: "z"}, ClusterID: "x"}})
+	}
 	for _, n := range []Node{{ID: 0, Host: "a"}, {ID: 1, Host: "b"}, {ID: 0, Host: "a"}} {
 		silent.Step(Command{RegisterNode: &RegisterNode{Node: n, ClusterID: "x"}})
 		n.Version, n.Level = "v2", LevelBuild

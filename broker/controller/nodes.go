@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"reflect"
 	"slices"
 
 	"github.com/millrace-io/millrace/broker/model"
@@ -25,7 +26,7 @@ func (s *State) registerNode(c *RegisterNode) (Result, bool) {
 		return refused(refuse(ErrInvalidNode, "node %d is the first and brings no cluster id", n.ID))
 	}
 	if s.clusterID == "" {
-		s.clusterID = c.ClusterID
+		s.clusterID, s.level = c.ClusterID, n.Level // nothing older is there that could know less
 		for _, id := range c.Founders {
 			s.nodes[id] = &Node{ID: id}
 		}
@@ -42,7 +43,7 @@ func (s *State) registerNode(c *RegisterNode) (Result, bool) {
 	if ok {
 		n.State, n.Birth = old.State, old.Birth
 	}
-	if ok && *old == n {
+	if ok && reflect.DeepEqual(*old, n) {
 		return r, false
 	}
 	s.nodes[n.ID] = &n

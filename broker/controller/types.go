@@ -6,7 +6,7 @@ import "github.com/millrace-io/millrace/broker/model"
 // has not come yet has an id alone.
 type Node struct {
 	ID    model.NodeID `json:"id"`
-	Host  string       `json:"host"` // advertised to Kafka clients
+	Host  string       `json:"host"` // told to Kafka clients of the listener without a name; none: as the first of Listeners
 	Port  int32        `json:"port"`
 	Rack  string       `json:"rack,omitempty"`
 	Admin string       `json:"admin,omitempty"` // HOST:PORT
@@ -19,6 +19,29 @@ type Node struct {
 	Level   Level       `json:"level,omitempty"`
 	Disk    string      `json:"disk,omitempty"`
 	Birth   model.Birth `json:"birth,omitempty"`
+	// Listeners are those that have a name. Never changed once handed out.
+	Listeners []Listener `json:"listeners,omitempty"`
+}
+
+// Listener is what Kafka clients of the listener of that name are told of a node.
+type Listener struct {
+	Name string `json:"name"`
+	Host string `json:"host"`
+	Port int32  `json:"port"`
+}
+
+// At gives the node's address for clients that come in by the listener of that name, on
+// any node. ok is false when this one has no such listener.
+func (n *Node) At(listener string) (host string, port int32, ok bool) {
+	if listener == "" {
+		return n.Host, n.Port, n.Host != ""
+	}
+	for _, l := range n.Listeners {
+		if l.Name == listener {
+			return l.Host, l.Port, true
+		}
+	}
+	return "", 0, false
 }
 
 // Come tells whether the node has registered itself.

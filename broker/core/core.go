@@ -31,6 +31,12 @@ const (
 var (
 	// ErrNotLeader says that this node does not serve the partition. Ask who does.
 	ErrNotLeader = errors.New("not the serving leader of the partition")
+	// ErrFencedEpoch and ErrUnknownEpoch say that a replica has applied a later leader
+	// epoch than the asker's, or not that one yet.
+	ErrFencedEpoch  = errors.New("replica has applied a later leader epoch")
+	ErrUnknownEpoch = errors.New("replica has not applied that leader epoch")
+	// ErrBehind says that a replica has not applied the offset yet. Who waits may see it.
+	ErrBehind = errors.New("replica has not applied that offset")
 	// ErrUnknownPartition says that this node holds no such partition.
 	ErrUnknownPartition = errors.New("unknown partition")
 	// ErrClosed says that the loop has ended: the node is stopping.

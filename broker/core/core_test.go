@@ -162,6 +162,48 @@ func TestParkedFetch(t *testing.T) {
 	}
 }
 
+// TestFollows: when a replica that does not serve answers who asks for that.
+func TestFollows(t *testing.T) {
+	var r *rig
+	follow := func() error {
+		read := Read{Handle: r.h, Replica: true, Epoch: 1, Ask: partition.ReadAsk{From: 1, BytesMax: 1 << 20}}
+		e := &readEvent{reads: []*Read{&read}, reply: make(chan struct{}, 1)}
+		r.c.Step(e)
+		return read.Err
+	}
+	r = newRig(t, config.Topic{}, func(o *Options) {
+		o.Recover = func(*Handle, []byte, <-chan struct{}) error { return follow() }
+	})
+	r.apply(partition.Command{Kind: partition.KindLead, Epoch: 1}, plain(1, "a"))
+	if err := follow(); !errors.Is(err, ErrNotLeader) {
+		t.Errorf("before it heard of a leader: %v", err)
+	}
+	r.h.Led(true)
+	if err := follow(); err != nil {
+		t.Errorf("with a leader: %v", err)
+	}
+	if read := r.read(1, false, nil); !errors.Is(read.Err, ErrNotLeader) {
+		t.Errorf("who asks for the leader: %v", read.Err)
+	}
+	if err := r.h.Recover(nil, nil); !errors.Is(err, ErrNotLeader) {
+		t.Errorf("while it is brought up: %v", err)
+	}
+	if err := follow(); err != nil {
+		t.Errorf("after that: %v", err)
+	}
+	w := NewWaiter(1)
+	behind := Read{Handle: r.h, Replica: true, Epoch: model.NoEpoch, Ask: partition.ReadAsk{From: 3}}
+	e := &readEvent{reads: []*Read{&behind}, waiter: w, reply: make(chan struct{}, 1)}
+	r.c.Step(e)
+	if !errors.Is(behind.Err, ErrBehind) || behind.Answer.HighWatermark != 1 || ready(w) {
+		t.Errorf("beyond its end: %v %+v", behind.Err, behind.Answer)
+	}
+	r.apply(plain(1, "b"))
+	if !ready(w) || w.Woken() {
+		t.Error("who waits for it is not told of more")
+	}
+}
+
 // TestParkedCommitted: who reads committed is not woken by what it may not see.
 func TestParkedCommitted(t *testing.T) {
 	r := newRig(t, config.Topic{}, nil)

@@ -23,7 +23,11 @@ type Handle struct {
 	serving atomic.Int64
 	// leading is the epoch that raft says this node leads under.
 	leading atomic.Int64
-	config  atomic.Pointer[config.Topic]
+	// led tells whether raft knows here who leads.
+	led atomic.Bool
+	// recovering is set while what another node has is brought here, by a note.
+	recovering atomic.Bool
+	config     atomic.Pointer[config.Topic]
 	// dropped is set when the partition leaves this node: nothing is proposed then.
 	dropped atomic.Bool
 }
@@ -53,6 +57,10 @@ func (h *Handle) Lead(leads bool, epoch model.LeaderEpoch) {
 	}
 	h.core.send(&leadEvent{shard: h.Shard, leads: leads, epoch: epoch})
 }
+
+// Led tells whether raft knows who leads the shard, this node or another. A replica that
+// hears of no leader may miss what others have, and answers nobody. Tell it before Lead.
+func (h *Handle) Led(known bool) { h.led.Store(known) }
 
 // Query runs f on the loop that owns the partition and waits for it. f must be
 // quick: it reads no file and keeps nothing of p. After an error f has not run

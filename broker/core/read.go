@@ -117,8 +117,12 @@ func (r *replica) forgetSatisfied() {
 type Read struct {
 	Handle *Handle
 	Ask    partition.ReadAsk
+	// Replica has a replica that does not serve answer too, as far as it has applied, if
+	// Epoch is the leader epoch that it has applied, or NoEpoch.
+	Replica bool
+	Epoch   model.LeaderEpoch
 	// Answer and Err are set when ReadAll returns. The caller loads or releases
-	// Answer.
+	// Answer. Of an offset that a replica does not have it has the bounds, beside the error.
 	Answer *partition.ReadAnswer
 	Err    error
 }
@@ -168,6 +172,29 @@ func failReads(reads []*Read) {
 	}
 }
 
+// follow reads from a replica that does not serve. What it has applied is committed,
+// and stays: what it does not know is what has been committed since. One that leads by
+// raft's word and does not serve yet answers nothing: it has to find out where it is.
+func (r *replica) follow(read *Read) (*partition.ReadAnswer, error) {
+	applied := r.part.Epoch()
+	switch {
+	case !read.Replica || !r.h.led.Load() || r.h.recovering.Load() || r.epoch != model.NoEpoch:
+		return nil, ErrNotLeader
+	case read.Epoch != model.NoEpoch && read.Epoch < applied:
+		return nil, ErrFencedEpoch
+	case read.Epoch > applied:
+		return nil, ErrUnknownEpoch
+	}
+	bounds := &partition.ReadAnswer{HighWatermark: r.part.HighWatermark(), LSO: r.part.LSO(), LogStart: r.part.LogStart()}
+	switch {
+	case read.Ask.From > bounds.HighWatermark:
+		return bounds, ErrBehind
+	case read.Ask.From < bounds.LogStart:
+		return bounds, partition.ErrOffsetOutOfRange
+	}
+	return r.part.Read(read.Ask)
+}
+
 type readEvent struct {
 	reads  []*Read
 	waiter *Waiter
@@ -180,12 +207,16 @@ func (e *readEvent) step(c *Core) {
 		switch {
 		case r == nil:
 			read.Err = c.missing(read.Handle.Shard)
-		case model.LeaderEpoch(r.h.serving.Load()) == model.NoEpoch:
-			read.Err = ErrNotLeader
-		default:
+		case model.LeaderEpoch(r.h.serving.Load()) != model.NoEpoch:
 			read.Answer, read.Err = r.part.Read(read.Ask)
+		default:
+			read.Answer, read.Err = r.follow(read)
 		}
 		if e.waiter == nil {
+			continue
+		}
+		if read.Err == ErrBehind {
+			r.park(e.waiter, read.Ask.Committed)
 			continue
 		}
 		if read.Err != nil {

@@ -31,6 +31,8 @@ func (h *Handle) Recover(note []byte, stop <-chan struct{}) error {
 	if h.core.set.o.Recover == nil {
 		return errNoPeers
 	}
+	h.recovering.Store(true) // who reads from this replica would wait for as long
+	defer h.recovering.Store(false)
 	return h.core.set.o.Recover(h, note, stop)
 }
 

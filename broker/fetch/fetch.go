@@ -3,6 +3,7 @@ package fetch
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/millrace-io/millrace/broker/core"
@@ -33,6 +34,8 @@ type PartitionAsk struct {
 	BytesMax int
 	// CurrentEpoch is the leader epoch that the asker knows, or NoEpoch.
 	CurrentEpoch model.LeaderEpoch
+	// Bare asks for the partition's bounds alone, without records.
+	Bare bool
 	// Into, if not nil, lends its capacity to the answer's Records.
 	Into []byte
 }
@@ -46,6 +49,9 @@ type Ask struct {
 	WaitMax            time.Duration
 	// Committed is read_committed.
 	Committed bool
+	// Replicas lets replicas of this node answer that it does not lead, as far as they have
+	// applied: an offset beyond is ErrOffsetNotAvailable with the bounds, which also waits.
+	Replicas bool
 }
 
 // PartitionAnswer answers a PartitionAsk. Records are whole batches; the first
@@ -68,11 +74,25 @@ type Service struct {
 	cores   *core.Set
 	raft    Log
 	corrupt func(h *core.Handle, err error)
+	leaving atomic.Bool
+	// followed is when a replica that does not serve was last asked, Unix nanoseconds.
+	followed atomic.Int64
 }
 
 // New gives a Service over this node's partitions.
 func New(cores *core.Set, raft Log) *Service {
 	return &Service{cores: cores, raft: raft, corrupt: func(*core.Handle, error) {}}
+}
+
+// readerFor is how long who has read from a replica counts as its reader.
+const readerFor = 10 * time.Second
+
+// Leave says that the node is about to stop: replicas that it does not lead answer no
+// more, also who waits already, so that their readers are told to go elsewhere. It tells
+// whether there are any.
+func (s *Service) Leave() (readers bool) {
+	s.leaving.Store(true)
+	return time.Now().UnixNano()-s.followed.Load() < int64(readerFor)
 }
 
 // OnCorrupt has f told of every read that met an ErrCorrupt, on the goroutine
@@ -146,14 +166,22 @@ func (f *fetching) find() {
 	f.reads = make([]core.Read, 0, len(f.ask.Partitions))
 	for i, p := range f.ask.Partitions {
 		h, err := f.service.leader(p.Partition, p.CurrentEpoch)
-		if err != nil {
+		replica := f.ask.Replicas && errors.Is(err, ErrNotLeader)
+		if err != nil && !replica {
 			f.fail(i, err)
 			continue
 		}
-		f.reads = append(f.reads, core.Read{Handle: h, Ask: partition.ReadAsk{
+		if replica {
+			f.service.followed.Store(time.Now().UnixNano())
+		}
+		read := core.Read{Handle: h, Replica: replica, Epoch: p.CurrentEpoch, Ask: partition.ReadAsk{
 			From: p.From, BytesMax: min(p.BytesMax, f.ask.BytesMax), Committed: f.ask.Committed,
 			MinOne: true,
-		}})
+		}}
+		if p.Bare {
+			read.Ask.BytesMax, read.Ask.MinOne = 0, false
+		}
+		f.reads = append(f.reads, read)
 		f.index = append(f.index, i)
 	}
 }
@@ -167,11 +195,22 @@ func (f *fetching) read(w *core.Waiter) {
 	if len(f.reads) == 0 {
 		return
 	}
+	if f.service.leaving.Load() {
+		for i := range f.reads {
+			f.reads[i].Replica = false
+		}
+	}
 	f.service.cores.ReadAll(f.reads, w)
 	f.bytes = 0
 	for i := range f.reads {
+		out := &f.answers[f.index[i]]
+		*out = PartitionAnswer{HighWatermark: model.NoOffset, LSO: model.NoOffset, LogStart: model.NoOffset}
 		if err := f.reads[i].Err; err != nil {
-			f.fail(f.index[i], translate(err))
+			out.Err = translate(err)
+			if a := f.reads[i].Answer; a != nil {
+				out.HighWatermark, out.LSO, out.LogStart = a.HighWatermark, a.LSO, a.LogStart
+			}
+			f.failed = f.failed || out.Err != ErrOffsetNotAvailable
 			continue
 		}
 		f.bytes += f.reads[i].Answer.Bytes
@@ -211,6 +250,9 @@ func (f *fetching) load() {
 		out.Aborted = a.Aborted // exact only now
 		if out.Err != nil {
 			out.Err = f.service.failed(read.Handle, out.Err)
+			if read.Replica && errors.Is(out.Err, partition.ErrCorrupt) {
+				out.Err = ErrNotLeader // which has it whole, as far as is known here
+			}
 			continue
 		}
 		left -= len(out.Records)
@@ -231,7 +273,8 @@ func (f *fetching) readAgain(i, left int) {
 	}
 }
 
-// leader finds a partition that this node serves, and fences the asker's epoch.
+// leader finds a partition that this node serves, and fences the asker's epoch. With
+// ErrNotLeader it gives the replica that does not serve.
 func (s *Service) leader(id model.PartitionID, current model.LeaderEpoch) (*core.Handle, error) {
 	h, ok := s.cores.Handle(id)
 	if !ok {
@@ -240,7 +283,7 @@ func (s *Service) leader(id model.PartitionID, current model.LeaderEpoch) (*core
 	epoch, serving := h.Serving()
 	switch {
 	case !serving:
-		return nil, ErrNotLeader
+		return h, ErrNotLeader
 	case current == model.NoEpoch:
 	case current < epoch:
 		return nil, ErrFencedEpoch
@@ -259,6 +302,12 @@ func translate(err error) error {
 		return ErrUnknownPartition
 	case errors.Is(err, partition.ErrOffsetOutOfRange):
 		return ErrOffsetOutOfRange
+	case errors.Is(err, core.ErrBehind):
+		return ErrOffsetNotAvailable
+	case errors.Is(err, core.ErrFencedEpoch):
+		return ErrFencedEpoch
+	case errors.Is(err, core.ErrUnknownEpoch):
+		return ErrUnknownEpoch
 	}
 	return err
 }

@@ -255,6 +255,7 @@ type Told struct {
 	High, LogStart model.Offset
 	Records        bool // there are some
 	Failed         bool // it has an error
+	Elsewhere      bool // it is to be read from another node
 }
 
 // Answer takes what was found for the partitions of the turn, in their order,
@@ -277,7 +278,7 @@ func (t *Turn) Answer(told []Told) (include []bool) {
 			continue
 		}
 		p := e.Value.(*SessionPartition)
-		changed := !p.told || n.Records || n.Failed || p.failed || n.High != p.high || n.LogStart != p.logStart
+		changed := !p.told || n.Records || n.Failed || n.Elsewhere || p.failed || n.High != p.high || n.LogStart != p.logStart
 		include[i] = changed || !t.Incremental
 		p.told, p.high, p.logStart, p.failed = true, n.High, n.LogStart, n.Failed
 		if n.Records {

@@ -178,7 +178,11 @@ func (p *produced) refuse(part producedPart, err error) {
 	}
 	node, epoch := p.server.o.Cluster.Leader(part.id)
 	out.CurrentLeader.LeaderID, out.CurrentLeader.LeaderEpoch = int32(node), int32(epoch)
-	if n, ok := p.server.o.Cluster.Metadata().Node(node); ok && !hasBroker(p.answer.Brokers, n.ID) {
+	n, ok := p.server.o.Cluster.Metadata().Node(node)
+	if ok {
+		n, ok = p.r.seen(n)
+	}
+	if ok && !hasBroker(p.answer.Brokers, n.ID) {
 		b := kmsg.NewProduceResponseBroker()
 		b.NodeID, b.Host, b.Port, b.Rack = int32(n.ID), n.Host, n.Port, rack(n.Rack)
 		p.answer.Brokers = append(p.answer.Brokers, b)

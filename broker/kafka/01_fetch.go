@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/millrace-io/millrace/broker/cluster"
@@ -12,7 +13,10 @@ import (
 
 // Fetch (key 1), versions 4 to 18, with sessions (from 7, KIP-227), topic ids
 // (from 13) and the new leader beside NOT_LEADER (from 16, KIP-951). The first
-// batch of the first partition that has any always comes whole (KIP-74).
+// batch of the first partition that has any always comes whole (KIP-74). From 11 on
+// replicas answer too, and a leader may name a nearer one (preferred.go). One that has
+// not come as far as the offset has nothing, and after a second of that is
+// OFFSET_NOT_AVAILABLE.
 //
 // An answer's memory is taken from the node's budget before it is read, and
 // given back when the client has taken it. When the budget is short answers
@@ -49,6 +53,8 @@ type fetching struct {
 	errs   []error // of the turn's partitions that cannot be asked for
 	ask    fetch.Ask
 	index  []int // of ask's partitions in the turn's
+	// elsewhere is where the turn's partitions should rather be read; NoNode is here.
+	elsewhere []model.NodeID
 }
 
 func (s *Server) fetch(ctx context.Context, r *request, m *kmsg.FetchRequest) kmsg.Response {
@@ -94,8 +100,9 @@ func sessionAsk(m *kmsg.FetchRequest) fetch.SessionAsk {
 // resolve finds the topics of the turn.
 func (f *fetching) resolve() {
 	f.errs = make([]error, len(f.turn.Partitions))
+	f.elsewhere = make([]model.NodeID, len(f.turn.Partitions))
 	f.ask = fetch.Ask{
-		BytesMin: max(0, int(f.m.MinBytes)), Committed: f.m.IsolationLevel == isolationCommitted,
+		BytesMin: max(0, int(f.m.MinBytes)), Committed: f.m.IsolationLevel == isolationCommitted, Replicas: f.m.Version >= rackSince,
 		BytesMax:   min(max(0, int(f.m.MaxBytes)), f.server.o.Cluster.Metadata().Cluster.FetchBytesMax),
 		WaitMax:    min(max(0, time.Duration(f.m.MaxWaitMillis)*time.Millisecond), fetchWaitMax),
 		Partitions: make([]fetch.PartitionAsk, 0, len(f.turn.Partitions)),
@@ -105,6 +112,7 @@ func (f *fetching) resolve() {
 	var err error
 	for i := range f.turn.Partitions {
 		p := &f.turn.Partitions[i]
+		f.elsewhere[i] = model.NoNode
 		if topic == nil || p.Key.Topic != last {
 			last = p.Key.Topic
 			topic, err = f.server.topic(f.m.Version >= 13, last.Name, last.ID)
@@ -118,8 +126,11 @@ func (f *fetching) resolve() {
 			f.ask.WaitMax = 0
 			continue
 		}
+		if f.elsewhere[i] = f.preferred(topic, p); f.elsewhere[i] != model.NoNode {
+			f.ask.WaitMax = 0
+		}
 		f.ask.Partitions = append(f.ask.Partitions, fetch.PartitionAsk{
-			Partition: id, From: p.From, BytesMax: max(0, p.BytesMax), CurrentEpoch: p.CurrentEpoch,
+			Partition: id, From: p.From, BytesMax: max(0, p.BytesMax), CurrentEpoch: p.CurrentEpoch, Bare: f.elsewhere[i] != model.NoNode,
 		})
 		f.index = append(f.index, i)
 	}
@@ -209,9 +220,10 @@ func (f *fetching) hold(n int64) {
 	}
 }
 
+// failed tells whether waiting is of no use. An offset that is not here yet may come.
 func failed(found []fetch.PartitionAnswer) bool {
 	for i := range found {
-		if found[i].Err != nil {
+		if err := found[i].Err; err != nil && !errors.Is(err, fetch.ErrOffsetNotAvailable) {
 			return true
 		}
 	}
@@ -228,21 +240,29 @@ func (f *fetching) answer(answer *kmsg.FetchResponse, found []fetch.PartitionAns
 	}
 	for i, at := range f.index {
 		all[at] = found[i]
+		id := f.ask.Partitions[i].Partition
+		behind := errors.Is(found[i].Err, fetch.ErrOffsetNotAvailable)
+		if !f.r.conn.behind(id, behind, f.server.o.Now()) && behind {
+			all[at].Err = nil
+		}
+		if all[at].Err != nil {
+			f.elsewhere[at] = f.back(id, all[at].Err)
+		}
 	}
 	told := make([]fetch.Told, len(all))
 	for i := range all {
-		told[i] = fetch.Told{High: all[i].HighWatermark, LogStart: all[i].LogStart, Records: len(all[i].Records) > 0, Failed: all[i].Err != nil}
+		told[i] = fetch.Told{High: all[i].HighWatermark, LogStart: all[i].LogStart, Records: len(all[i].Records) > 0, Failed: all[i].Err != nil, Elsewhere: f.elsewhere[i] != model.NoNode}
 	}
 	answer.SessionID = f.turn.ID
 	for i, yes := range f.turn.Answer(told) {
 		if yes {
-			f.add(answer, f.turn.Partitions[i].Key, &all[i])
+			f.add(answer, f.turn.Partitions[i].Key, &all[i], f.elsewhere[i])
 		}
 	}
 }
 
 // add puts a partition into the answer, behind others of its topic.
-func (f *fetching) add(answer *kmsg.FetchResponse, key fetch.SessionKey, found *fetch.PartitionAnswer) {
+func (f *fetching) add(answer *kmsg.FetchResponse, key fetch.SessionKey, found *fetch.PartitionAnswer, elsewhere model.NodeID) {
 	last := len(answer.Topics) - 1
 	if last < 0 || answer.Topics[last].Topic != key.Topic.Name || answer.Topics[last].TopicID != key.Topic.ID {
 		t := kmsg.NewFetchResponseTopic()
@@ -253,6 +273,7 @@ func (f *fetching) add(answer *kmsg.FetchResponse, key fetch.SessionKey, found *
 	p := kmsg.NewFetchResponseTopicPartition()
 	p.Partition, p.ErrorCode = key.Index, code(found.Err)
 	p.HighWatermark, p.LastStableOffset, p.LogStartOffset = int64(found.HighWatermark), int64(found.LSO), int64(found.LogStart)
+	p.PreferredReadReplica = int32(elsewhere)
 	p.RecordBatches = found.Records
 	f.r.lent = append(f.r.lent, found.Records)
 	if p.RecordBatches == nil {
@@ -278,6 +299,9 @@ func (f *fetching) leader(answer *kmsg.FetchResponse, p *kmsg.FetchResponseTopic
 	node, epoch := f.server.o.Cluster.Leader(model.PartitionID{Topic: key.Topic.ID, Index: key.Index})
 	p.CurrentLeader.LeaderID, p.CurrentLeader.LeaderEpoch = int32(node), int32(epoch)
 	n, ok := f.server.o.Cluster.Metadata().Node(node)
+	if ok {
+		n, ok = f.r.seen(n)
+	}
 	if !ok {
 		return
 	}

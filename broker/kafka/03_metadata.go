@@ -15,7 +15,10 @@ import (
 // created if the client allows it and auto.create.topics.enable is on; their
 // partitions are LEADER_NOT_AVAILABLE until they have been elected one. Topics
 // may be named by id from version 10 on. Nodes that are not there are no brokers of the
-// answer, and lead nothing; replicas on them are named.
+// answer, and lead nothing; replicas on them are named. Brokers are told by the address
+// that they advertise for the listener that the client came in by.
+
+const keyMetadata int16 = 3
 
 func (s *Server) metadata(ctx context.Context, r *request, m *kmsg.MetadataRequest) kmsg.Response {
 	answer := m.ResponseKind().(*kmsg.MetadataResponse)
@@ -27,7 +30,7 @@ func (s *Server) metadata(ctx context.Context, r *request, m *kmsg.MetadataReque
 	if all {
 		answer.Topics = make([]kmsg.MetadataResponseTopic, 0, len(snapshot.Topics()))
 		for _, t := range snapshot.Topics() {
-			answer.Topics = append(answer.Topics, s.describe(m, t))
+			answer.Topics = append(answer.Topics, s.describe(r, m, t))
 		}
 	} else {
 		answer.Topics = make([]kmsg.MetadataResponseTopic, 0, len(m.Topics))
@@ -37,24 +40,24 @@ func (s *Server) metadata(ctx context.Context, r *request, m *kmsg.MetadataReque
 			name := fetch.SessionTopic{ID: ask.TopicID, Name: orEmpty(ask.Topic)}
 			if !seen[name] {
 				seen[name] = true
-				answer.Topics = append(answer.Topics, s.find(m, snapshot, ask))
+				answer.Topics = append(answer.Topics, s.find(r, m, snapshot, ask))
 			}
 		}
 	}
-	for _, n := range s.brokers(snapshot, false) {
+	for _, n := range r.seenOf(s.brokers(snapshot, false)) {
 		b := kmsg.NewMetadataResponseBroker()
 		b.NodeID, b.Host, b.Port, b.Rack = int32(n.ID), n.Host, n.Port, rack(n.Rack)
 		answer.Brokers = append(answer.Brokers, b)
 	}
 	answer.ClusterID = kmsg.StringPtr(snapshot.ClusterID)
-	answer.ControllerID = s.controllerID(snapshot)
+	answer.ControllerID = r.controllerID(snapshot)
 	answer.AuthorizedOperations = operations(m.IncludeClusterAuthorizedOperations, operationsCluster)
 	r.size = 64 * len(answer.Topics)
 	return answer
 }
 
 // find answers for one topic that was asked for.
-func (s *Server) find(m *kmsg.MetadataRequest, snapshot *cluster.Metadata, ask *kmsg.MetadataRequestTopic) kmsg.MetadataResponseTopic {
+func (s *Server) find(r *request, m *kmsg.MetadataRequest, snapshot *cluster.Metadata, ask *kmsg.MetadataRequestTopic) kmsg.MetadataResponseTopic {
 	missing := kmsg.NewMetadataResponseTopic()
 	missing.Topic, missing.TopicID = ask.Topic, ask.TopicID
 	missing.Partitions = []kmsg.MetadataResponseTopicPartition{}
@@ -62,13 +65,13 @@ func (s *Server) find(m *kmsg.MetadataRequest, snapshot *cluster.Metadata, ask *
 	if ask.Topic == nil {
 		t, ok := snapshot.TopicByID(ask.TopicID)
 		if ok {
-			return s.describe(m, t)
+			return s.describe(r, m, t)
 		}
 		missing.ErrorCode = codeUnknownTopicID
 		return missing
 	}
 	if t, ok := snapshot.Topic(*ask.Topic); ok {
-		return s.describe(m, t)
+		return s.describe(r, m, t)
 	}
 	missing.ErrorCode = codeUnknownTopicOrPartition
 	if err := model.CheckTopicName(*ask.Topic); err != nil {
@@ -77,15 +80,17 @@ func (s *Server) find(m *kmsg.MetadataRequest, snapshot *cluster.Metadata, ask *
 	return missing
 }
 
-func (s *Server) describe(m *kmsg.MetadataRequest, t *cluster.Topic) kmsg.MetadataResponseTopic {
+func (s *Server) describe(r *request, m *kmsg.MetadataRequest, t *cluster.Topic) kmsg.MetadataResponseTopic {
+	snapshot := s.o.Cluster.Metadata()
 	a := kmsg.NewMetadataResponseTopic()
 	a.Topic, a.TopicID, a.IsInternal = kmsg.StringPtr(t.Name), t.ID, t.Internal
 	a.AuthorizedOperations = operations(m.IncludeTopicAuthorizedOperations, operationsTopic)
 	a.Partitions = make([]kmsg.MetadataResponseTopicPartition, len(t.Partitions))
 	for i := range t.Partitions {
-		out, w := &a.Partitions[i], s.whereabouts(t, &t.Partitions[i])
+		p, out := &t.Partitions[i], &a.Partitions[i]
+		w := s.whereabouts(r, snapshot, t, p)
 		out.Default()
-		out.ErrorCode, out.Partition, out.Leader, out.LeaderEpoch = w.code, int32(i), int32(w.leader), int32(w.epoch)
+		out.ErrorCode, out.Partition, out.Leader, out.LeaderEpoch = w.code, p.Index, int32(w.leader), int32(w.epoch)
 		out.Replicas, out.ISR, out.OfflineReplicas = w.replicas, w.isr, w.offline
 	}
 	return a

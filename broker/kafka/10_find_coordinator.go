@@ -30,10 +30,10 @@ var (
 	errTooManyKeys     = fmt.Errorf("more than %d coordinator keys in one request", coordinatorKeysMax)
 )
 
-func (s *Server) findCoordinator(ctx context.Context, _ *request, m *kmsg.FindCoordinatorRequest) kmsg.Response {
+func (s *Server) findCoordinator(ctx context.Context, r *request, m *kmsg.FindCoordinatorRequest) kmsg.Response {
 	answer := m.ResponseKind().(*kmsg.FindCoordinatorResponse)
 	if m.Version < 4 {
-		c := s.coordinatorOf(ctx, m.CoordinatorType, m.CoordinatorKey, nil)
+		c := s.coordinatorOf(ctx, r, m.CoordinatorType, m.CoordinatorKey, nil)
 		answer.ErrorCode, answer.ErrorMessage = c.ErrorCode, c.ErrorMessage
 		answer.NodeID, answer.Host, answer.Port = c.NodeID, c.Host, c.Port
 		return answer
@@ -44,13 +44,13 @@ func (s *Server) findCoordinator(ctx context.Context, _ *request, m *kmsg.FindCo
 	}
 	answer.Coordinators = make([]kmsg.FindCoordinatorResponseCoordinator, 0, len(m.CoordinatorKeys))
 	for _, key := range m.CoordinatorKeys {
-		answer.Coordinators = append(answer.Coordinators, s.coordinatorOf(ctx, m.CoordinatorType, key, err))
+		answer.Coordinators = append(answer.Coordinators, s.coordinatorOf(ctx, r, m.CoordinatorType, key, err))
 	}
 	return answer
 }
 
 // coordinatorOf answers for one key, with err if there is one already.
-func (s *Server) coordinatorOf(ctx context.Context, kind int8, key string, err error) kmsg.FindCoordinatorResponseCoordinator {
+func (s *Server) coordinatorOf(ctx context.Context, r *request, kind int8, key string, err error) kmsg.FindCoordinatorResponseCoordinator {
 	c := kmsg.NewFindCoordinatorResponseCoordinator()
 	c.Key, c.NodeID, c.Port = key, -1, -1
 	switch {
@@ -61,14 +61,14 @@ func (s *Server) coordinatorOf(ctx context.Context, kind int8, key string, err e
 	case kind != coordinatorGroup:
 		c.ErrorCode, err = codeInvalidRequest, fmt.Errorf("%w: %d", errCoordinatorType, kind)
 	default:
-		err = s.groupCoordinator(ctx, &c)
+		err = s.groupCoordinator(ctx, r, &c)
 		c.ErrorCode = groupCode(err)
 	}
 	c.ErrorMessage = text(err)
 	return c
 }
 
-func (s *Server) groupCoordinator(ctx context.Context, c *kmsg.FindCoordinatorResponseCoordinator) error {
+func (s *Server) groupCoordinator(ctx context.Context, r *request, c *kmsg.FindCoordinatorResponseCoordinator) error {
 	id, err := s.o.Groups.Find(ctx, c.Key)
 	if err != nil {
 		return err
@@ -76,6 +76,9 @@ func (s *Server) groupCoordinator(ctx context.Context, c *kmsg.FindCoordinatorRe
 	node, ok := s.o.Cluster.Metadata().Node(id)
 	if !ok {
 		return fmt.Errorf("%w: node %d is not registered", coordinator.ErrUnavailable, id)
+	}
+	if node, ok = r.seen(node); !ok {
+		return fmt.Errorf("%w: node %d has no listener %q", coordinator.ErrUnavailable, id, r.conn.listener)
 	}
 	c.NodeID, c.Host, c.Port = int32(node.ID), node.Host, node.Port
 	return nil

@@ -21,7 +21,7 @@ var (
 	errEndpoint         = errors.New("unknown endpoint type")
 )
 
-func (s *Server) describeCluster(_ context.Context, _ *request, m *kmsg.DescribeClusterRequest) kmsg.Response {
+func (s *Server) describeCluster(_ context.Context, r *request, m *kmsg.DescribeClusterRequest) kmsg.Response {
 	answer := m.ResponseKind().(*kmsg.DescribeClusterResponse)
 	if m.Version >= 1 && m.EndpointType != endpointBrokers {
 		err := fmt.Errorf("%w: %d", errEndpoint, m.EndpointType)
@@ -33,9 +33,9 @@ func (s *Server) describeCluster(_ context.Context, _ *request, m *kmsg.Describe
 	}
 	snapshot := s.o.Cluster.Metadata()
 	answer.EndpointType = endpointBrokers
-	answer.ClusterID, answer.ControllerID = snapshot.ClusterID, s.controllerID(snapshot)
+	answer.ClusterID, answer.ControllerID = snapshot.ClusterID, r.controllerID(snapshot)
 	answer.ClusterAuthorizedOperations = operations(m.IncludeClusterAuthorizedOperations, operationsCluster)
-	for _, n := range s.brokers(snapshot, m.IncludeFencedBrokers) {
+	for _, n := range r.seenOf(s.brokers(snapshot, m.IncludeFencedBrokers)) {
 		b := kmsg.NewDescribeClusterResponseBroker()
 		b.NodeID, b.Host, b.Port, b.Rack = int32(n.ID), n.Host, n.Port, rack(n.Rack)
 		b.IsFenced = s.o.Cluster.Gone(n.ID)

@@ -16,7 +16,7 @@ import (
 // (max.request.partition.size.limit).
 const describePartitionsMax = 2000
 
-func (s *Server) describeTopicPartitions(_ context.Context, _ *request, m *kmsg.DescribeTopicPartitionsRequest) kmsg.Response {
+func (s *Server) describeTopicPartitions(_ context.Context, r *request, m *kmsg.DescribeTopicPartitionsRequest) kmsg.Response {
 	answer := m.ResponseKind().(*kmsg.DescribeTopicPartitionsResponse)
 	answer.Topics = []kmsg.DescribeTopicPartitionsResponseTopic{}
 	snapshot := s.o.Cluster.Metadata()
@@ -35,7 +35,7 @@ func (s *Server) describeTopicPartitions(_ context.Context, _ *request, m *kmsg.
 			answer.Topics = append(answer.Topics, missingTopic(name))
 			continue
 		}
-		out, next := s.describePartitions(t, first, left)
+		out, next := s.describePartitions(r, t, first, left)
 		answer.Topics = append(answer.Topics, out)
 		left -= len(out.Partitions)
 		if int(next) < len(t.Partitions) {
@@ -84,7 +84,8 @@ func missingTopic(name string) kmsg.DescribeTopicPartitionsResponseTopic {
 
 // describePartitions describes at most limit partitions from first on, and gives
 // the one after them.
-func (s *Server) describePartitions(t *cluster.Topic, first int32, limit int) (kmsg.DescribeTopicPartitionsResponseTopic, int32) {
+func (s *Server) describePartitions(r *request, t *cluster.Topic, first int32, limit int) (kmsg.DescribeTopicPartitionsResponseTopic, int32) {
+	snapshot := s.o.Cluster.Metadata()
 	out := kmsg.NewDescribeTopicPartitionsResponseTopic()
 	out.Topic, out.TopicID, out.IsInternal = kmsg.StringPtr(t.Name), t.ID, t.Internal
 	out.AuthorizedOperations = operationsTopic
@@ -92,7 +93,7 @@ func (s *Server) describePartitions(t *cluster.Topic, first int32, limit int) (k
 	next := min(first, int32(len(t.Partitions)))
 	for ; int(next) < len(t.Partitions) && len(out.Partitions) < limit; next++ {
 		p := kmsg.NewDescribeTopicPartitionsResponseTopicPartition()
-		w := s.whereabouts(t, &t.Partitions[next])
+		w := s.whereabouts(r, snapshot, t, &t.Partitions[next])
 		p.ErrorCode, p.Partition, p.LeaderID, p.LeaderEpoch = w.code, next, int32(w.leader), int32(w.epoch)
 		p.Replicas, p.ISR, p.OfflineReplicas = w.replicas, w.isr, w.offline
 		p.EligibleLeaderReplicas, p.LastKnownELR = []int32{}, []int32{}

@@ -24,14 +24,14 @@ type whereabouts struct {
 	replicas, isr, offline []int32
 }
 
-func (s *Server) whereabouts(t *cluster.Topic, p *cluster.Partition) whereabouts {
+func (s *Server) whereabouts(r *request, m *cluster.Metadata, t *cluster.Topic, p *cluster.Partition) whereabouts {
 	id, holders := t.PartitionID(p.Index), p.Holders()
-	w := whereabouts{replicas: int32s(holders), isr: int32s(s.o.Cluster.InSync(id, p.Replicas)), offline: []int32{}}
-	if w.leader, w.epoch = s.o.Cluster.Reachable(id); w.leader == model.NoNode {
-		w.code = codeLeaderNotAvailable
-	}
+	w := whereabouts{replicas: int32s(holders), isr: int32s(s.o.Cluster.InSync(id, p.Replicas)), offline: r.unseen(m, holders)}
+	leader, epoch := s.o.Cluster.Reachable(id)
+	w.leader, w.code = r.leading(m, leader)
+	w.epoch = epoch
 	for _, n := range holders {
-		if s.o.Cluster.Gone(n) {
+		if s.o.Cluster.Gone(n) && r.sees(m, n) {
 			w.offline = append(w.offline, int32(n))
 		}
 	}

@@ -43,6 +43,7 @@ const (
 	codeTransactionalIDDenied    int16 = 53
 	codeStorageError             int16 = 56
 	codeUnknownProducerID        int16 = 59
+	codeListenerNotFound         int16 = 72
 	codeFetchSessionIDNotFound   int16 = 70
 	codeInvalidFetchSessionEpoch int16 = 71
 	codeTopicDeletionDisabled    int16 = 73

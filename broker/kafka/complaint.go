@@ -23,13 +23,16 @@ type complaints struct {
 	left int        // lines that were not written since the last one
 }
 
-// warn writes one line about a peer, with how many were left out before it.
-func (c *complaints) warn(message string, peer net.Addr, err error) {
+// warn writes one line about a peer that came in by a listener, with how many were left out before it.
+func (c *complaints) warn(message string, peer net.Addr, listener string, err error) {
 	left, due := c.due()
 	if !due {
 		return
 	}
 	args := []any{"peer", peer.String(), "err", err}
+	if listener != "" {
+		args = append(args, "listener", listener)
+	}
 	if left > 0 {
 		args = append(args, "left_out_before", left)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/millrace-io/millrace/broker/block"
+	"github.com/millrace-io/millrace/broker/model"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -20,8 +21,10 @@ import (
 type conn struct {
 	server *Server
 	nc     net.Conn
-	frames frames
-	out    writer // the writer's; the reader's while queued is 0
+	// listener is the name of the one that it came in by.
+	listener string
+	frames   frames
+	out      writer // the writer's; the reader's while queued is 0
 
 	answers  chan answer
 	queued   atomic.Int32 // answers that the writer has not sent yet
@@ -29,6 +32,10 @@ type conn struct {
 	draining atomic.Bool
 
 	software string // bounded name of the client's library; the reader's
+	// sent are the partitions that its consumer was told to read elsewhere; the reader's.
+	sent map[model.PartitionID]sent
+	// late is since when replicas here are behind its consumer; the reader's.
+	late map[model.PartitionID]time.Time
 }
 
 // answer is what one request gets: a response, or a pending one. Handed to the
@@ -78,7 +85,7 @@ func (c *conn) serve() {
 	<-written
 	_ = c.nc.Close()
 	if err != nil && !c.broken.Load() && !ordinary(err) { // fail has said so itself
-		c.server.complaints.warn("connection closed", c.nc.RemoteAddr(), err)
+		c.server.complaints.warn("connection closed", c.nc.RemoteAddr(), c.listener, err)
 		c.server.metrics.ProtocolError()
 	}
 }
@@ -191,7 +198,7 @@ func (c *conn) fail(err error) {
 	c.out.broken = true
 	_ = c.nc.Close()
 	if errors.Is(err, errPressed) || errors.Is(err, errStalled) {
-		c.server.complaints.warn("connection dropped: its answers are not read", c.nc.RemoteAddr(), err)
+		c.server.complaints.warn("connection dropped: its answers are not read", c.nc.RemoteAddr(), c.listener, err)
 		c.server.metrics.ProtocolError()
 	}
 }

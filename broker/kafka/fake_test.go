@@ -110,6 +110,8 @@ type fakeLog struct {
 	// refuse and hold, when set, fail a produce or keep it from ending.
 	refuse func(produce.Ask) error
 	hold   <-chan struct{}
+	// replica: what is beyond its end has not come here yet.
+	replica bool
 	// asked remembers the fetches, as they came.
 	asked []fetch.Ask
 }
@@ -231,11 +233,17 @@ func (l *fakeLog) read(ask fetch.Ask) (answers []fetch.PartitionAnswer, bytes in
 		switch {
 		case p == nil:
 			out.Err = fetch.ErrUnknownPartition
+		case a.From > p.end && l.replica:
+			out = fetch.PartitionAnswer{Err: fetch.ErrOffsetNotAvailable, HighWatermark: p.end, LSO: p.end, LogStart: p.start}
+			answers = append(answers, out)
+			continue
 		case a.From < p.start || a.From > p.end:
 			out.Err = fetch.ErrOffsetOutOfRange
 		}
 		failed = failed || out.Err != nil
-		if out.Err == nil {
+		if out.Err == nil && a.Bare {
+			out.HighWatermark, out.LSO, out.LogStart = p.end, p.end, p.start
+		} else if out.Err == nil {
 			out.HighWatermark, out.LSO, out.LogStart = p.end, p.end, p.start
 			for _, b := range p.batches {
 				if record.Batch(b).NextOffset() <= a.From {

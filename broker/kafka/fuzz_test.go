@@ -56,7 +56,7 @@ func FuzzDispatch(f *testing.F) {
 		s := New(o)
 		gone, cancel := context.WithCancel(context.Background())
 		cancel() // a fetch does not wait
-		r := &request{}
+		r := &request{conn: newConn(s, nil)}
 		m, err := s.decode(r, body)
 		if err != nil {
 			return

@@ -27,6 +27,9 @@ type Options struct {
 	Now     func() time.Time
 	// NodeConfigs gives the node's own settings for DescribeConfigs. nil: none.
 	NodeConfigs func() []config.Value
+	// InSync tells whether consumers may be sent to a replica of a partition on another
+	// node: it is alive and not far behind. nil: none are sent.
+	InSync func(id model.PartitionID, node model.NodeID) bool
 	// Disk answers DescribeLogDirs. nil: the directory is not told.
 	Disk func() Disk
 }
@@ -69,6 +72,9 @@ func New(o Options) *Server {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.InSync == nil {
+		o.InSync = func(model.PartitionID, model.NodeID) bool { return false }
+	}
 	if o.Disk == nil {
 		o.Disk = func() Disk { return Disk{Total: -1, Usable: -1} }
 	}
@@ -85,9 +91,13 @@ func New(o Options) *Server {
 	return s
 }
 
-// Serve accepts connections until l fails or Close is called, which it reports
-// as ErrClosed. It closes l.
-func (s *Server) Serve(l net.Listener) error {
+// Serve is ServeAs of the listener without a name.
+func (s *Server) Serve(l net.Listener) error { return s.ServeAs("", l) }
+
+// ServeAs accepts connections until l fails or Close is called, which it reports
+// as ErrClosed. It closes l. Clients are told what brokers advertise for the
+// listener of that name.
+func (s *Server) ServeAs(listener string, l net.Listener) error {
 	if !s.track(l) {
 		_ = l.Close()
 		return ErrClosed
@@ -109,7 +119,7 @@ func (s *Server) Serve(l net.Listener) error {
 			}
 			return err
 		}
-		s.admit(nc)
+		s.admit(listener, nc)
 	}
 }
 
@@ -128,7 +138,7 @@ func (s *Server) pause(d time.Duration) bool {
 }
 
 // admit serves nc on its own goroutine, or closes it when there are too many.
-func (s *Server) admit(nc net.Conn) {
+func (s *Server) admit(listener string, nc net.Conn) {
 	s.mu.Lock()
 	full := s.closing || len(s.conns) >= s.limits.ConnectionsMax
 	if full {
@@ -138,6 +148,7 @@ func (s *Server) admit(nc net.Conn) {
 		return
 	}
 	c := newConn(s, nc)
+	c.listener = listener
 	s.conns[c] = struct{}{}
 	s.served.Add(1)
 	n := len(s.conns)

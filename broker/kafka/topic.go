@@ -101,12 +101,3 @@ func int32s(nodes []model.NodeID) []int32 {
 	}
 	return out
 }
-
-// controllerID names who takes changes of the cluster: any node does, so that
-// this one stands in while nobody leads.
-func (s *Server) controllerID(m *cluster.Metadata) int32 {
-	if m.Controller == model.NoNode {
-		return int32(s.o.Node)
-	}
-	return int32(m.Controller)
-}

@@ -90,10 +90,15 @@ func (s *Server) raiseLevel(ctx context.Context) {
 	defer cancel()
 	tick := time.NewTicker(levelEvery)
 	defer tick.Stop()
-	for {
+	for low := false; ; low = true {
 		m := s.cluster.Metadata()
 		s.seal(m.Level)
 		if m.Level >= controller.LevelBuild {
+			if low { // it kept nothing that is new of what was registered
+				if err := s.register(ctx, *s.identity.Load()); err != nil && ctx.Err() == nil {
+					s.log.Warn("not registered again at a higher feature level", "err", err)
+				}
+			}
 			return
 		}
 		if m.Controller == s.n.ID && m.Cluster.FeaturesAuto {

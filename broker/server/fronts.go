@@ -99,6 +99,7 @@ func (s *Server) startFronts(context.Context, identity) error {
 			ResponseBytes: s.node.memory * int64(s.n.ResponsePercent) / 100,
 		},
 		Log: s.log, Metrics: metrics.NewKafka(s.registry), NodeConfigs: s.n.Describe,
+		InSync: func(_ model.PartitionID, node model.NodeID) bool { return s.cluster.Steady(node, 0) },
 		Disk: func() kafka.Disk {
 			return kafka.Disk{Dir: s.n.DataDir, Total: s.space.total.Load(), Usable: s.space.Free()}
 		},
@@ -119,7 +120,7 @@ func (s *Server) startFronts(context.Context, identity) error {
 	if err != nil {
 		return err
 	}
-	s.serve("kafka", s.kafka.Serve, kafka.ErrClosed)
+	s.serveKafka()
 	s.serve("admin", s.admin.Serve, net.ErrClosed)
 	return nil
 }
@@ -138,6 +139,10 @@ func (s *Server) serve(name string, serve func(net.Listener) error, closed error
 	}()
 }
 
+// leaveFor is how long a node that stops goes on to send readers of its replicas away:
+// within it they ask again, by the waits that Kafka's clients have, or are found waiting.
+const leaveFor = 500 * time.Millisecond
+
 // stop closes the rooms from the top down: what was accepted is answered, then
 // nothing new can enter the log, then everything is flushed.
 func (s *Server) stop() error {
@@ -147,6 +152,9 @@ func (s *Server) stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), s.n.ShutdownMax)
 	defer cancel()
 	s.handOver(ctx)
+	if s.fetch != nil && s.fetch.Leave() {
+		pause(ctx, leaveFor)
+	}
 	var errs []error
 	if s.kafka != nil {
 		errs = append(errs, s.kafka.Close(ctx))

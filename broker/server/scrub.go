@@ -128,6 +128,7 @@ func (s *Server) repair(ctx context.Context, h *core.Handle) error {
 	if err := s.raft.Stop(h.Shard); err != nil {
 		return err
 	}
+	h.Led(false) // until it hears again
 	if err := s.taker.Repair(h, h.Shard, leader, gone); err != nil {
 		return err
 	}

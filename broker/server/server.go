@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,7 +16,6 @@ import (
 	"github.com/millrace-io/millrace/broker/block"
 	"github.com/millrace-io/millrace/broker/cluster"
 	"github.com/millrace-io/millrace/broker/config"
-	"github.com/millrace-io/millrace/broker/controller"
 	"github.com/millrace-io/millrace/broker/coordinator"
 	"github.com/millrace-io/millrace/broker/core"
 	"github.com/millrace-io/millrace/broker/disk"
@@ -199,44 +197,6 @@ func (s *Server) steps() []func(context.Context, identity) error {
 	}
 }
 
-// listen opens every listener first: a taken port ends the start before
-// anything has happened.
-func (s *Server) listen(context.Context, identity) error {
-	for name, a := range map[string]config.Address{"kafka": s.n.Kafka, "admin": s.n.Admin} {
-		if a.Off {
-			continue
-		}
-		l, err := net.Listen("tcp", net.JoinHostPort(a.Host, strconv.Itoa(a.Port)))
-		if err != nil {
-			return fmt.Errorf("listen for %s on %s: %w; choose another with --%s-addr", name, a, err, name)
-		}
-		s.listeners[name] = l
-	}
-	var err error
-	if s.rpcListen, s.advertise, err = s.rpcAddresses(); err != nil {
-		return err
-	}
-	for name, a := range map[string]config.Address{"proxy_addr": s.n.Proxy, "registry_addr": s.n.Registry} {
-		if !a.Off && a != (config.Address{}) {
-			s.log.Warn("nothing is served there yet", "setting", name, "address", a)
-		}
-	}
-	return nil
-}
-
-// address is where a listener really is, or "off".
-func (s *Server) address(name string) string {
-	l, ok := s.listeners[name]
-	if !ok {
-		return "off"
-	}
-	return l.Addr().String()
-}
-
-func (s *Server) readyLine() string {
-	return fmt.Sprintf("ready node=%d kafka=%s admin=%s sidecar=%s", s.n.ID, s.address("kafka"), s.address("admin"), s.scripts.sidecar().State)
-}
-
 // startStorage opens cores and raft; no replica runs yet.
 func (s *Server) startStorage(_ context.Context, id identity) error {
 	cores, memory := settle(s.n, s.log)
@@ -273,10 +233,7 @@ func (s *Server) startStorage(_ context.Context, id identity) error {
 	s.fetch.OnCorrupt(s.damaged)
 	s.node = &nodeView{
 		node: s.n.ID, version: s.version, cores: cores, memory: memory, dataDir: s.n.DataDir, began: s.began,
-		space: s.space, reason: "starting", listeners: map[string]string{},
-	}
-	for name := range s.listeners {
-		s.node.listeners[name] = s.address(name)
+		space: s.space, reason: "starting", listeners: s.addresses(),
 	}
 	return nil
 }
@@ -443,37 +400,6 @@ func (s *Server) metadataLost(id identity) error {
 	return s.raft.Damaged(raft.ControllerShard)
 }
 
-// registration is what others are told of this node.
-func (s *Server) registration() (cluster.Node, error) {
-	n := cluster.Node{ID: s.n.ID, Rack: s.n.Rack, Admin: s.address("admin"), RPC: s.advertise, Version: s.version, Level: controller.LevelBuild}
-	a := s.n.AdvertiseKafka
-	kafkaAt := s.address("kafka")
-	if kafkaAt == "off" {
-		return n, nil
-	}
-	host, port, err := net.SplitHostPort(kafkaAt)
-	if err != nil {
-		return n, err
-	}
-	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
-		if host, err = os.Hostname(); err != nil {
-			return n, err
-		}
-	}
-	if a.Host != "" {
-		host = a.Host
-	}
-	p, err := strconv.Atoi(port)
-	if err != nil {
-		return n, err
-	}
-	if a.Port != 0 {
-		p = a.Port
-	}
-	n.Host, n.Port = host, int32(p)
-	return n, nil
-}
-
 // followLeaders hands raft's leader changes to the loops.
 func (s *Server) followLeaders(ctx context.Context) {
 	for {
@@ -489,6 +415,7 @@ func (s *Server) followLeaders(ctx context.Context) {
 				continue
 			}
 			if h, ok := s.cores.HandleByShard(c.Shard); ok {
+				h.Led(c.Leader != model.NoNode)
 				h.Lead(c.Leader == s.n.ID, c.Term)
 			}
 		}

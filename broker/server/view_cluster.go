@@ -49,7 +49,7 @@ func (v *clusterView) Info(context.Context) (api.ClusterInfo, error) {
 func nodeInfo(c *cluster.Cluster, m *cluster.Metadata, n cluster.Node) api.NodeInfo {
 	return api.NodeInfo{
 		ID: n.ID, Host: n.Host, Port: n.Port, Rack: n.Rack, Admin: n.Admin,
-		Controller: n.ID == m.Controller, Alive: c.Alive(n.ID), State: string(n.State),
+		Controller: n.ID == m.Controller, Alive: c.Alive(n.ID), State: string(n.State), Advertised: advertised(n),
 	}
 }
 

@@ -4,14 +4,15 @@ import "github.com/millrace-io/millrace/broker/model"
 
 // NodeInfo is one broker.
 type NodeInfo struct {
-	ID         model.NodeID `json:"id"`
-	Host       string       `json:"host"`
-	Port       int32        `json:"port"`
-	Rack       string       `json:"rack,omitempty"`
-	Admin      string       `json:"admin,omitempty" doc:"HOST:PORT of its admin API"`
-	Controller bool         `json:"controller"`
-	Alive      bool         `json:"alive"`
-	State      string       `json:"state,omitempty" doc:"decommissioning; nothing while it is active"`
+	ID         model.NodeID      `json:"id"`
+	Host       string            `json:"host"`
+	Port       int32             `json:"port"`
+	Rack       string            `json:"rack,omitempty"`
+	Admin      string            `json:"admin,omitempty" doc:"HOST:PORT of its admin API"`
+	Controller bool              `json:"controller"`
+	Alive      bool              `json:"alive"`
+	State      string            `json:"state,omitempty" doc:"decommissioning; nothing while it is active"`
+	Advertised map[string]string `json:"advertised,omitempty" doc:"HOST:PORT that Kafka clients are told, by name of the listener they came in by; host and port are of the one without a name, or the first"`
 }
 
 // Decommission is how far a node is from holding nothing.
@@ -44,7 +45,7 @@ type Node struct {
 	DiskFreeBytes int64             `json:"disk_free_bytes"`
 	Sidecar       Sidecar           `json:"sidecar"`
 	UptimeSeconds float64           `json:"uptime_seconds"`
-	Listeners     map[string]string `json:"listeners" doc:"Listener name to the HOST:PORT it really has"`
+	Listeners     map[string]string `json:"listeners" doc:"Listener name to the HOST:PORT it really has; Kafka listeners with a name are kafka.NAME"`
 }
 
 // Sidecar is the state of the sidecar beside a broker.
