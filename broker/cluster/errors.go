@@ -27,6 +27,7 @@ var (
 	ErrUnknownPartition   = controller.ErrUnknownPartition
 	ErrUnchanged          = controller.ErrUnchanged
 	ErrNoReassignment     = controller.ErrNoReassignment
+	ErrNodeState          = controller.ErrNodeState
 
 	ErrInvalidConfig = config.ErrInvalid // a value that the setting cannot have
 	ErrUnknownConfig = config.ErrUnknown // no such setting

@@ -28,6 +28,7 @@ var (
 	ErrUnknownPartition   = errors.New("unknown partition")          // refresh metadata
 	ErrUnchanged          = errors.New("already so")                 // nothing is to be done
 	ErrNoReassignment     = errors.New("no reassignment under way")  // nothing is to be cancelled
+	ErrNodeState          = errors.New("node is in another state")   // the text says which; end it first
 	ErrRefused            = errors.New("refused")                    // of a code this build does not know
 )
 
@@ -42,6 +43,7 @@ var codes = []struct {
 	{"unknown_script", ErrUnknownScript}, {"script_removing", ErrScriptRemoving}, {"cycle", ErrCycle},
 	{"too_many_scripts", ErrTooManyScripts}, {"node", ErrInvalidNode}, {"command", ErrCommand},
 	{"unknown_partition", ErrUnknownPartition}, {"unchanged", ErrUnchanged}, {"no_reassignment", ErrNoReassignment},
+	{"node_state", ErrNodeState},
 }
 
 // Refusal is an error as it travels in a result.

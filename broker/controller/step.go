@@ -54,6 +54,8 @@ func (s *State) step(c *Command) (r Result, changed bool) {
 		return s.decommissionNode(c.DecommissionNode)
 	case c.RecommissionNode != nil:
 		return s.recommissionNode(c.RecommissionNode)
+	case c.SetMaintenance != nil:
+		return s.setMaintenance(c.SetMaintenance)
 	}
 	return Result{Refused: refuse(ErrCommand, "it asks nothing that this build knows")}, false
 }

@@ -214,6 +214,9 @@ func (w *world) moveCommand(verb, name string, a args) (Command, bool) {
 			return Command{DecommissionNode: &DecommissionNode{Node: model.NodeID(n)}}, true
 		}
 		return Command{RecommissionNode: &RecommissionNode{Node: model.NodeID(n)}}, true
+	case "maintenance":
+		n, _ := strconv.Atoi(name)
+		return Command{SetMaintenance: &SetMaintenance{Node: model.NodeID(n), On: a.one("off") == ""}}, true
 	case "moved":
 		id := w.partitionID(name)
 		_, p, _ := w.s.partition(id)
