@@ -97,7 +97,7 @@ func (h *Host) answers() func(ctx context.Context, from string, method uint8, bo
 		body = body[deploymentBytes:]
 		switch {
 		case Method(method) == methodTakeOver:
-			return nil, h.takeOver(body)
+			return nil, h.takeOver(node, body)
 		case h.options.Answer == nil:
 			return nil, errors.New("this node answers no calls")
 		}
