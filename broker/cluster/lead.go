@@ -29,6 +29,8 @@ type Announcement struct {
 	Served, Left []Led
 	// Leaving: it gives its leadership away, and wants none.
 	Leaving bool
+	// Unfit is why it should not lead, for now.
+	Unfit Unfit
 }
 
 // leader is who serves a partition.
@@ -37,11 +39,13 @@ type leader struct {
 	epoch model.LeaderEpoch
 }
 
-// heard is the newest announcement of a node, when it came, and the first of its boot.
+// heard is the newest announcement of a node, when it came, the first of its boot, and
+// the first that said what it says now of its leading.
 type heard struct {
 	boot, sequence uint64
 	at, since      time.Time
-	leaving        bool
+	changed        time.Time
+	standing
 }
 
 // leaders knows who leads each partition. mu guards all of it and is held for
@@ -57,7 +61,7 @@ type leaders struct {
 	// what happened since the last, by partition.
 	boot, sequence uint64
 	changed        map[model.PartitionID]Leadership
-	leaving, told  bool // told: the others have been told that it leaves
+	standing, told standing // told: what the others have been told
 }
 
 func (l *leaders) init(boot uint64) {
@@ -103,12 +107,12 @@ func (c *Cluster) Announce(whole bool) (a Announcement, ok bool) {
 	l := &c.leaders
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !whole && len(l.changed) == 0 && l.told == l.leaving {
+	if !whole && len(l.changed) == 0 && l.told == l.standing {
 		return Announcement{}, false
 	}
-	l.told = l.leaving
+	l.told = l.standing
 	l.sequence++
-	a = Announcement{Node: c.o.Node, Boot: l.boot, Sequence: l.sequence, Whole: whole, Leaving: l.leaving}
+	a = Announcement{Node: c.o.Node, Boot: l.boot, Sequence: l.sequence, Whole: whole, Leaving: l.standing.leaving, Unfit: l.standing.unfit}
 	if whole {
 		for id, p := range l.partitions {
 			if p.node == c.o.Node {
@@ -141,7 +145,11 @@ func (c *Cluster) Hear(a Announcement) {
 	if last.boot != a.Boot || now.Sub(last.at) >= aliveFor {
 		last.since = now
 	}
-	l.heard[a.Node] = heard{boot: a.Boot, sequence: a.Sequence, at: now, since: last.since, leaving: a.Leaving}
+	says := standing{leaving: a.Leaving, unfit: a.Unfit}
+	if last.at.IsZero() || last.standing != says {
+		last.changed = now
+	}
+	l.heard[a.Node] = heard{boot: a.Boot, sequence: a.Sequence, at: now, since: last.since, changed: last.changed, standing: says}
 	serves := make(map[model.PartitionID]struct{}, len(a.Served))
 	for _, led := range a.Served {
 		l.served(a.Node, led)
@@ -181,7 +189,7 @@ func (c *Cluster) Alive(node model.NodeID) bool {
 func (c *Cluster) Leave() {
 	c.leaders.mu.Lock()
 	defer c.leaders.mu.Unlock()
-	c.leaders.leaving = true
+	c.leaders.standing.leaving = true
 }
 
 // Steady tells whether a node has been alive for so long and takes leadership. One

@@ -177,7 +177,7 @@ func TestAnnouncedChanges(t *testing.T) {
 
 // FuzzAnnouncement: what another node sends is taken whole or refused.
 func FuzzAnnouncement(f *testing.F) {
-	a := Announcement{Node: 2, Boot: 7, Sequence: 3, Whole: true, Served: []Led{{partitionNo(1), 4}}, Left: []Led{{partitionNo(2), 5}, {partitionNo(3), 6}}}
+	a := Announcement{Node: 2, Boot: 7, Sequence: 3, Whole: true, Unfit: UnfitScripts, Served: []Led{{partitionNo(1), 4}}, Left: []Led{{partitionNo(2), 5}, {partitionNo(3), 6}}}
 	f.Add(a.Encode())
 	f.Add([]byte{announcementVersion})
 	f.Add([]byte{announcementVersion + 1, 0, 28: 0, 29: 0})
@@ -186,7 +186,7 @@ func FuzzAnnouncement(f *testing.F) {
 		if err != nil {
 			return
 		}
-		b[1] &= flagWhole | flagLeaving // others may come to mean something
+		b[1] &= flagWhole | flagLeaving | byte(unfitAny) // others may come to mean something
 		if got := a.Encode(); !bytes.Equal(got, b) {
 			t.Fatalf("%x became %x", b, got)
 		}

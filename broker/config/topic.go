@@ -70,6 +70,9 @@ type Cluster struct {
 	CompactionCheck     time.Duration
 	Compaction          bool
 
+	LeaderDiskLatency time.Duration // of one write, beyond which it is slow
+	LeaderSidecarDown time.Duration // before what has scripts is given away
+
 	ScriptMemoryMax      int64 // bytes, of one instance
 	ScriptMemoryTotalMax int64 // bytes, of all instances of one node
 	ScriptBatchTime      time.Duration

@@ -18,6 +18,7 @@ func (s *Server) collect() {
 	metrics.Partitions(s.registry, s.samplePartitions)
 	metrics.Groups(s.registry, s.sampleGroups)
 	metrics.Scripts(s.registry, s.scripts.samples)
+	metrics.Unfit(s.registry, s.sampleUnfit)
 }
 
 func (s *Server) samplePartitions() []metrics.PartitionSample {

@@ -102,6 +102,7 @@ func (s *Server) startFronts(context.Context, identity) error {
 		},
 	})
 	s.collect()
+	s.run(s.watchFitness)
 	view := &clusterView{
 		node: s.n.ID, cluster: s.cluster, cores: s.cores, fetch: s.fetch, space: s.space,
 		faults: s.replicas.faults.all, damages: s.damages, sidecar: s.scripts.sidecar, stopped: s.scripts.stopped,

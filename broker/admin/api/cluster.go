@@ -74,6 +74,7 @@ type Health struct {
 	Controller      model.NodeID     `json:"controller"`
 	Nodes           []model.NodeID   `json:"nodes"`
 	NodesDown       []model.NodeID   `json:"nodes_down"`
+	NodesUnfit      []model.NodeID   `json:"nodes_unfit,omitempty" doc:"Those that should not lead: their disk is slow, or they cannot run the scripts there are"`
 	Leaderless      []TopicPartition `json:"leaderless_partitions"`
 	UnderReplicated []TopicPartition `json:"under_replicated_partitions"`
 	Damaged         []TopicPartition `json:"damaged_partitions" doc:"Partitions with ranges that cannot be read"`
