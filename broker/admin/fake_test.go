@@ -47,6 +47,15 @@ func (f *fake) DecommissionStatus(_ context.Context, n model.NodeID) (api.Decomm
 	}
 	return api.Decommission{Node: n, State: "decommissioning", Partitions: []api.DecommissionPartition{{Topic: "t", Reason: "why", Next: "what"}}}, nil
 }
+func (f *fake) SetMaintenance(_ context.Context, n model.NodeID, on bool) error {
+	return f.note("maintenance", fmt.Sprint(n, on))
+}
+func (f *fake) Maintenance(_ context.Context, n model.NodeID) (api.Maintenance, error) {
+	if n == 9 {
+		return api.Maintenance{}, fmt.Errorf("node %d: %w", n, api.ErrNotFound)
+	}
+	return api.Maintenance{Node: n, Enabled: true, Partitions: []api.MaintenancePartition{{Topic: "t", Stays: true, Reason: "why"}}}, nil
+}
 func (f *fake) Node(context.Context) (api.Node, error) { return api.Node{Version: "v1"}, nil }
 func (f *fake) Ready() api.Ready                       { return f.ready }
 func (f *fake) Schema() []api.ConfigRow {

@@ -11,13 +11,13 @@ type NodeInfo struct {
 	Admin      string       `json:"admin,omitempty" doc:"HOST:PORT of its admin API"`
 	Controller bool         `json:"controller"`
 	Alive      bool         `json:"alive"`
-	State      string       `json:"state,omitempty" doc:"decommissioning; nothing while it is active"`
+	State      string       `json:"state,omitempty" doc:"decommissioning or maintenance; nothing while it is active"`
 }
 
 // Decommission is how far a node is from holding nothing.
 type Decommission struct {
 	Node       model.NodeID            `json:"node"`
-	State      string                  `json:"state" doc:"active or decommissioning"`
+	State      string                  `json:"state" doc:"active, decommissioning or maintenance"`
 	Alive      bool                    `json:"alive"`
 	Finished   bool                    `json:"finished" doc:"It is decommissioning and holds no replica any more: it may be stopped"`
 	Partitions []DecommissionPartition `json:"partitions" doc:"Those that it still holds"`
