@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"time"
 
 	"github.com/millrace-io/millrace/broker/cluster"
 	"github.com/millrace-io/millrace/broker/fetch"
@@ -13,6 +14,7 @@ import (
 type Cluster interface {
 	Metadata() *cluster.Metadata
 	Leader(id model.PartitionID) (model.NodeID, model.LeaderEpoch)
+	MayLead(node model.NodeID, scripts bool, since time.Duration) bool
 	CreateTopics(ctx context.Context, asks []cluster.CreateTopic, validateOnly bool) ([]cluster.TopicResult, error)
 	DeleteTopics(ctx context.Context, refs []cluster.TopicRef) ([]cluster.TopicResult, error)
 	CreatePartitions(ctx context.Context, ask cluster.CreatePartitions, validateOnly bool) (*cluster.Topic, error)

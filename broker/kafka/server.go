@@ -27,6 +27,8 @@ type Options struct {
 	Now     func() time.Time
 	// NodeConfigs gives the node's own settings for DescribeConfigs. nil: none.
 	NodeConfigs func() []config.Value
+	// Elect returns when a node leads a partition, or ctx ends. nil: no election is held.
+	Elect func(ctx context.Context, id model.PartitionID, to model.NodeID) error
 	// Disk answers DescribeLogDirs. nil: the directory is not told.
 	Disk func() Disk
 }
@@ -68,6 +70,9 @@ func New(o Options) *Server {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Elect == nil {
+		o.Elect = noElections
 	}
 	if o.Disk == nil {
 		o.Disk = func() Disk { return Disk{Total: -1, Usable: -1} }

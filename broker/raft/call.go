@@ -34,6 +34,8 @@ const (
 	MethodApplied
 	// MethodMoves asks why the moves of partitions wait that a node makes.
 	MethodMoves
+	// MethodElect asks the leader of a partition to have another node lead it.
+	MethodElect
 )
 
 // CallBytesMax bounds a call's body, and an answer's.

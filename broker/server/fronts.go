@@ -96,7 +96,7 @@ func (s *Server) startFronts(context.Context, identity) error {
 			RequestBytes:  s.node.memory * int64(s.n.RequestPercent) / 100,
 			ResponseBytes: s.node.memory * int64(s.n.ResponsePercent) / 100,
 		},
-		Log: s.log, Metrics: metrics.NewKafka(s.registry), NodeConfigs: s.n.Describe,
+		Log: s.log, Metrics: metrics.NewKafka(s.registry), NodeConfigs: s.n.Describe, Elect: s.elect,
 		Disk: func() kafka.Disk {
 			return kafka.Disk{Dir: s.n.DataDir, Total: s.space.total.Load(), Usable: s.space.Free()}
 		},
