@@ -95,6 +95,16 @@ func TestEveryCallMakesTheRoundTrip(t *testing.T) {
 	if _, err := c.DecommissionStatus(ctx, 9); !errors.Is(err, api.ErrNotFound) {
 		t.Errorf("a node that is not there: %v", err)
 	}
+	f.calls = nil
+	if err := errors.Join(c.SetMaintenance(ctx, 3, true), c.SetMaintenance(ctx, 3, false)); err != nil || strings.Join(f.calls, ",") != "maintenance 3 true,maintenance 3 false" {
+		t.Errorf("%q, %v", f.calls, err)
+	}
+	if m, err := c.Maintenance(ctx, 3); err != nil || m.Node != 3 || !m.Enabled || len(m.Partitions) != 1 || !m.Partitions[0].Stays || m.Partitions[0].Reason != "why" {
+		t.Errorf("maintenance: %+v, %v", m, err)
+	}
+	if _, err := c.Maintenance(ctx, 9); !errors.Is(err, api.ErrNotFound) {
+		t.Errorf("the maintenance of a node that is not there: %v", err)
+	}
 }
 
 func TestDeployStreamsBothParts(t *testing.T) {

@@ -56,6 +56,15 @@ func (f *fake) ActivateFeatures(_ context.Context, level int) (api.Features, err
 	}
 	return api.Features{Active: 2, Build: 2}, nil
 }
+func (f *fake) SetMaintenance(_ context.Context, n model.NodeID, on bool) error {
+	return f.note("maintenance", fmt.Sprint(n, on))
+}
+func (f *fake) Maintenance(_ context.Context, n model.NodeID) (api.Maintenance, error) {
+	if n == 9 {
+		return api.Maintenance{}, fmt.Errorf("node %d: %w", n, api.ErrNotFound)
+	}
+	return api.Maintenance{Node: n, Enabled: true, Partitions: []api.MaintenancePartition{{Topic: "t", Stays: true, Reason: "why"}}}, nil
+}
 func (f *fake) Node(context.Context) (api.Node, error) { return api.Node{Version: "v1"}, nil }
 func (f *fake) Ready() api.Ready                       { return f.ready }
 func (f *fake) Schema() []api.ConfigRow {

@@ -66,6 +66,7 @@ func New(o Options) (*Server, error) {
 	s.routeNode()
 	s.routeCluster()
 	s.routeDrain()
+	s.routeMaintenance()
 	s.routeConfig()
 	s.routeScripts()
 	s.routeFeatures()

@@ -15,7 +15,7 @@ import (
 func (a *app) clusterCommand() *cobra.Command {
 	return group("cluster", "Look at the cluster; change its settings",
 		a.clusterInfo(), a.clusterHealth(), a.clusterCerts(), a.configCommand(), a.partitionsCommand(),
-		a.decommission(), a.recommission(), a.decommissionStatus(), a.featuresCommand(), a.selfTestCommand())
+		a.decommission(), a.recommission(), a.decommissionStatus(), a.maintenanceCommand(), a.featuresCommand(), a.selfTestCommand())
 }
 
 type clusterDescription struct {

@@ -26,10 +26,12 @@ type fakeAdmin struct {
 	addr    string // where it listens
 	secret  string // the value of a setting that must not be shown, which it shows
 	dataDir string
+	resting model.NodeID // in maintenance; NoNode: none is
+	asked   int          // for it
 }
 
 func newFakeAdmin(t *testing.T) (*fakeAdmin, string) {
-	f := &fakeAdmin{scripts: map[string]*api.ScriptStatus{}, configs: map[string]string{}, healthy: true}
+	f := &fakeAdmin{scripts: map[string]*api.ScriptStatus{}, configs: map[string]string{}, healthy: true, resting: model.NoNode}
 	s, err := admin.New(admin.Options{Cluster: f, Node: f, Configs: f, Scripts: f, Operate: f})
 	if err != nil {
 		t.Fatal(err)
@@ -42,7 +44,7 @@ func newFakeAdmin(t *testing.T) (*fakeAdmin, string) {
 
 func (f *fakeAdmin) Info(context.Context) (api.ClusterInfo, error) {
 	return api.ClusterInfo{ID: "fake", Nodes: []api.NodeInfo{
-		{ID: 0, Host: "127.0.0.1", Admin: f.addr, Alive: true}, {ID: 1, Host: "127.0.0.1", Admin: "off"},
+		{ID: 0, Host: "127.0.0.1", Admin: f.addr, Alive: true}, {ID: 1, Host: "127.0.0.1", Admin: "off"}, {ID: 2, Host: "127.0.0.1", Admin: "off"},
 	}}, nil
 }
 func (f *fakeAdmin) Health(context.Context) (api.Health, error) {
@@ -82,6 +84,35 @@ func (f *fakeAdmin) DecommissionStatus(_ context.Context, n model.NodeID) (api.D
 		d.Finished = len(d.Partitions) == 0
 	}
 	return d, nil
+}
+
+func (f *fakeAdmin) SetMaintenance(_ context.Context, n model.NodeID, on bool) error {
+	switch {
+	case n > 2:
+		return fmt.Errorf("%w: invalid node: node %d is not registered", api.ErrNotFound, n)
+	case on && f.resting != model.NoNode && f.resting != n:
+		return fmt.Errorf("%w: node is in another state: node %d is in maintenance, one node at a time may be", api.ErrConflict, f.resting)
+	}
+	f.resting = model.NoNode
+	if on {
+		f.resting = n
+	}
+	return nil
+}
+
+// Maintenance says that a node leads two partitions, of which it has given one away when
+// it is asked the second time.
+func (f *fakeAdmin) Maintenance(_ context.Context, n model.NodeID) (api.Maintenance, error) {
+	m := api.Maintenance{Node: n, Alive: true, Partitions: []api.MaintenancePartition{{Topic: "orders", Partition: 1, Stays: true}}}
+	if n != f.resting {
+		return m, nil
+	}
+	m.Partitions[0].Reason = "it has no other replica"
+	if f.asked++; f.asked == 1 {
+		m.Partitions = append(m.Partitions, api.MaintenancePartition{Topic: "orders", Partition: 2, Reason: "it waits for its turn: node 0 can take it"})
+	}
+	m.Enabled, m.Finished = true, f.asked > 1
+	return m, nil
 }
 
 func (f *fakeAdmin) Node(context.Context) (api.Node, error) { return api.Node{DataDir: f.dataDir}, nil }

@@ -12,7 +12,8 @@ import (
 // An announcement on its way, little endian:
 //
 //	 0  1  version, 1
-//	 1  1  flags: 1 it is whole, 2 the node is leaving, 16 the section of laggards follows
+//	 1  1  flags: 1 it is whole, 2 the node is leaving, 4 and 8 as Unfit, 16 the section of
+//	       laggards follows; others mean nothing
 //	 2  4  node
 //	 6  8  boot
 //	14  8  sequence
@@ -50,6 +51,7 @@ func (a *Announcement) Encode() []byte {
 	if a.Leaving {
 		b[1] |= flagLeaving
 	}
+	b[1] |= byte(a.Unfit & unfitAny)
 	b = binary.LittleEndian.AppendUint32(b, uint32(a.Node))
 	b = binary.LittleEndian.AppendUint64(b, a.Boot)
 	b = binary.LittleEndian.AppendUint64(b, a.Sequence)
@@ -144,7 +146,7 @@ func DecodeAnnouncement(b []byte) (Announcement, error) {
 	}
 	flags := b[1]
 	a := Announcement{
-		Whole: b[1]&flagWhole != 0, Leaving: b[1]&flagLeaving != 0, Node: model.NodeID(binary.LittleEndian.Uint32(b[2:])),
+		Whole: b[1]&flagWhole != 0, Leaving: b[1]&flagLeaving != 0, Unfit: Unfit(b[1]) & unfitAny, Node: model.NodeID(binary.LittleEndian.Uint32(b[2:])),
 		Boot: binary.LittleEndian.Uint64(b[6:]), Sequence: binary.LittleEndian.Uint64(b[14:]),
 	}
 	served, left := uint64(binary.LittleEndian.Uint32(b[22:])), uint64(binary.LittleEndian.Uint32(b[26:]))

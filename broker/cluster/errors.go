@@ -30,6 +30,7 @@ var (
 	ErrNoReassignment     = controller.ErrNoReassignment
 	ErrFeatureLevel       = controller.ErrFeatureLevel
 	ErrOldBuild           = controller.ErrOldBuild
+	ErrNodeState          = controller.ErrNodeState
 
 	ErrInvalidConfig = config.ErrInvalid // a value that the setting cannot have
 	ErrUnknownConfig = config.ErrUnknown // no such setting

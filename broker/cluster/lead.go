@@ -32,6 +32,8 @@ type Announcement struct {
 	// Laggards are the nodes, in order of id, with replicas of what is Served that are not
 	// in sync; all others are.
 	Laggards []Laggard
+	// Unfit is why it should not lead, for now.
+	Unfit Unfit
 }
 
 // Laggard is a node whose replicas of some partitions are not in sync.
@@ -49,11 +51,13 @@ type leader struct {
 	lagging []model.NodeID
 }
 
-// heard is the newest announcement of a node, when it came, and the first of its boot.
+// heard is the newest announcement of a node, when it came, the first of its boot, and
+// the first that said what it says now of its leading.
 type heard struct {
 	boot, sequence uint64
 	at, since      time.Time
-	leaving        bool
+	changed        time.Time
+	standing
 }
 
 // leaders knows who leads each partition. mu guards all of it and is held for
@@ -69,7 +73,7 @@ type leaders struct {
 	// what happened since the last, by partition.
 	boot, sequence uint64
 	changed        map[model.PartitionID]Leadership
-	leaving, told  bool // told: the others have been told that it leaves
+	standing, told standing // told: what the others have been told
 	began          time.Time
 }
 
@@ -116,12 +120,12 @@ func (c *Cluster) Announce(whole bool) (a Announcement, ok bool) {
 	l := &c.leaders
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !whole && len(l.changed) == 0 && l.told == l.leaving {
+	if !whole && len(l.changed) == 0 && l.told == l.standing {
 		return Announcement{}, false
 	}
-	l.told = l.leaving
+	l.told = l.standing
 	l.sequence++
-	a = Announcement{Node: c.o.Node, Boot: l.boot, Sequence: l.sequence, Whole: whole, Leaving: l.leaving}
+	a = Announcement{Node: c.o.Node, Boot: l.boot, Sequence: l.sequence, Whole: whole, Leaving: l.standing.leaving, Unfit: l.standing.unfit}
 	if whole {
 		for id, p := range l.partitions {
 			if p.node == c.o.Node {
@@ -155,7 +159,11 @@ func (c *Cluster) Hear(a Announcement) {
 	if last.boot != a.Boot || now.Sub(last.at) >= aliveFor {
 		last.since = now
 	}
-	l.heard[a.Node] = heard{boot: a.Boot, sequence: a.Sequence, at: now, since: last.since, leaving: a.Leaving}
+	says := standing{leaving: a.Leaving, unfit: a.Unfit}
+	if last.at.IsZero() || last.standing != says {
+		last.changed = now
+	}
+	l.heard[a.Node] = heard{boot: a.Boot, sequence: a.Sequence, at: now, since: last.since, changed: last.changed, standing: says}
 	serves := make(map[model.PartitionID]struct{}, len(a.Served))
 	lagging := a.lagging()
 	for i, led := range a.Served {
@@ -198,7 +206,7 @@ func (c *Cluster) Alive(node model.NodeID) bool {
 func (c *Cluster) Leave() {
 	c.leaders.mu.Lock()
 	defer c.leaders.mu.Unlock()
-	c.leaders.leaving = true
+	c.leaders.standing.leaving = true
 }
 
 // Steady tells whether a node has been alive for so long and takes leadership. One

@@ -177,7 +177,7 @@ func TestAnnouncedChanges(t *testing.T) {
 
 // FuzzAnnouncement: what another node sends is taken whole or refused.
 func FuzzAnnouncement(f *testing.F) {
-	a := Announcement{Node: 2, Boot: 7, Sequence: 3, Whole: true, Served: []Led{{partitionNo(1), 4}}, Left: []Led{{partitionNo(2), 5}, {partitionNo(3), 6}}}
+	a := Announcement{Node: 2, Boot: 7, Sequence: 3, Whole: true, Unfit: UnfitScripts, Served: []Led{{partitionNo(1), 4}}, Left: []Led{{partitionNo(2), 5}, {partitionNo(3), 6}}}
 	f.Add(a.Encode())
 	a.Laggards = []Laggard{{1, []int{0}}, {3, []int{0}}}
 	f.Add(a.Encode())
@@ -188,7 +188,7 @@ func FuzzAnnouncement(f *testing.F) {
 		if err != nil {
 			return
 		}
-		b[1] &= flagWhole | flagLeaving | flagLaggards // others may come to mean something
+		b[1] &= flagWhole | flagLeaving | byte(unfitAny) | flagLaggards // others may come to mean something
 		if got := a.Encode(); !bytes.Equal(got, b) {
 			t.Fatalf("%x became %x", b, got)
 		}

@@ -41,6 +41,13 @@ func (c *Cluster) Recommission(ctx context.Context, node model.NodeID) error {
 	return err
 }
 
+// SetMaintenance has a node lead nothing, or ends that. ErrNodeState: it is being
+// decommissioned, or another is in maintenance.
+func (c *Cluster) SetMaintenance(ctx context.Context, node model.NodeID, on bool) error {
+	_, err := c.propose(ctx, controller.Command{SetMaintenance: &controller.SetMaintenance{Node: node, On: on}})
+	return err
+}
+
 // Moved says that what a partition's move of a revision waits for is so: see
 // controller.Moved. ErrConflict: the move is another, or over.
 func (c *Cluster) Moved(ctx context.Context, id model.PartitionID, revision uint64) error {

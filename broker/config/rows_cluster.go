@@ -61,7 +61,18 @@ func clusterRows() []Row {
 			Doc:     "Whether what a newer version brings is used by itself once all nodes run it. From then on none can go back.",
 			cluster: func(c *Cluster, v value) { c.FeaturesAuto = v.flag }},
 	}
-	return append(append(rows, groupRows()...), scriptRows()...)
+	return append(append(append(rows, leaderRows()...), groupRows()...), scriptRows()...)
+}
+
+func leaderRows() []Row {
+	return []Row{
+		{Name: "millrace.leader.disk.latency.max.ms", Kind: KindMillis, Default: "500", Min: "1", Max: "60000",
+			Doc:     "A node that spends half of its time in writes to its Raft log that each take longer gives its leadership away, in milliseconds.",
+			cluster: func(c *Cluster, v value) { c.LeaderDiskLatency = v.millis() }},
+		{Name: "millrace.leader.sidecar.down.max.ms", Kind: KindMillis, Default: "30000", Min: "0", Max: "3600000",
+			Doc:     "How long a node's sidecar may be down before the node gives away what has scripts, in milliseconds.",
+			cluster: func(c *Cluster, v value) { c.LeaderSidecarDown = v.millis() }},
+	}
 }
 
 func groupRows() []Row {

@@ -74,6 +74,9 @@ type Cluster struct {
 	Compaction          bool
 	ReplicaLag          time.Duration // what a replica in sync may lack at most
 
+	LeaderDiskLatency time.Duration // of one write, beyond which it is slow
+	LeaderSidecarDown time.Duration // before what has scripts is given away
+
 	ScriptMemoryMax      int64 // bytes, of one instance
 	ScriptMemoryTotalMax int64 // bytes, of all instances of one node
 	ScriptBatchTime      time.Duration

@@ -40,6 +40,7 @@ type Command struct {
 	JoinNode           *JoinNode           `json:"join_node,omitempty"`
 	RemoveNode         *RemoveNode         `json:"remove_node,omitempty"`
 	RenewReplica       *RenewReplica       `json:"renew_replica,omitempty"`
+	SetMaintenance     *SetMaintenance     `json:"set_maintenance,omitempty"`
 
 	ActivateFeatures *ActivateFeatures `json:"activate_features,omitempty"`
 }

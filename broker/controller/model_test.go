@@ -72,7 +72,7 @@ func randomCommand(t *rapid.T, s *State) Command {
 	if sc, ok := s.scripts[script]; ok {
 		expect = sc.Activation
 	}
-	switch rapid.IntRange(0, 15).Draw(t, "kind") {
+	switch rapid.IntRange(0, 16).Draw(t, "kind") {
 	case 11, 12:
 		return randomMove(t, id)
 	case 13:
@@ -81,6 +81,8 @@ func randomCommand(t *rapid.T, s *State) Command {
 		return Command{DecommissionNode: &DecommissionNode{Node: model.NodeID(rapid.IntRange(0, 3).Draw(t, "node"))}}
 	case 15:
 		return Command{RecommissionNode: &RecommissionNode{Node: model.NodeID(rapid.IntRange(0, 3).Draw(t, "node"))}}
+	case 16:
+		return Command{SetMaintenance: &SetMaintenance{Node: model.NodeID(rapid.IntRange(0, 3).Draw(t, "node")), On: rapid.Bool().Draw(t, "on")}}
 	case 0:
 		return Command{RegisterNode: &RegisterNode{Node: Node{ID: model.NodeID(rapid.IntRange(0, 3).Draw(t, "node")), Host: rapid.SampledFrom([]string{"", "h"}).Draw(t, "host")}, ClusterID: "x"}}
 	case 1, 2:
@@ -155,6 +157,15 @@ func (h *history) check(t *rapid.T, s *State) {
 		t.Fatalf("version %d after %d, activation %d after %d", s.version, h.version, s.next.Activation, h.activation)
 	}
 	h.version, h.activation = s.version, s.next.Activation
+	resting := 0
+	for _, n := range s.nodes {
+		if n.State == NodeMaintenance {
+			resting++
+		}
+	}
+	if resting > 1 {
+		t.Fatalf("%d nodes are in maintenance", resting)
+	}
 	for _, topic := range s.Topics() {
 		h.same(t, topic)
 		if s.names[topic.Name] != topic {
@@ -185,7 +196,7 @@ func (h *history) check(t *rapid.T, s *State) {
 func checkDrained(t *rapid.T, s *State, p *Partition) {
 	free := 0
 	for _, n := range s.Nodes() {
-		if n.State == NodeActive && n.Come() && !slices.Contains(p.Goal(), n.ID) {
+		if s.active(n.ID) && n.Come() && !slices.Contains(p.Goal(), n.ID) {
 			free++
 		}
 	}

@@ -67,6 +67,9 @@ func (s *State) decommissionNode(c *DecommissionNode) (Result, bool) {
 
 // recommissionNode also takes back what was to leave the node and is still there.
 func (s *State) recommissionNode(c *RecommissionNode) (Result, bool) {
+	if n, ok := s.nodes[c.Node]; ok && n.State != NodeDecommissioning {
+		return Result{}, false
+	}
 	r, changed := s.setNodeState(c.Node, NodeActive)
 	if !changed {
 		return r, false
@@ -102,7 +105,7 @@ func (s *State) setNodeState(id model.NodeID, state NodeState) (Result, bool) {
 // active tells whether a node may be given replicas.
 func (s *State) active(id model.NodeID) bool {
 	n, ok := s.nodes[id]
-	return ok && n.State == NodeActive
+	return ok && n.State != NodeDecommissioning
 }
 
 // drain moves partitions off nodes that are being decommissioned, each replica to the

@@ -31,6 +31,7 @@ var (
 	ErrNoReassignment     = errors.New("no reassignment under way")  // nothing is to be cancelled
 	ErrFeatureLevel       = errors.New("feature level")              // raise the level, or start newer builds
 	ErrOldBuild           = errors.New("build is too old")           // start a newer one
+	ErrNodeState          = errors.New("node is in another state")   // the text says which; end it first
 	ErrRefused            = errors.New("refused")                    // of a code this build does not know
 )
 
@@ -45,7 +46,7 @@ var codes = []struct {
 	{"unknown_script", ErrUnknownScript}, {"script_removing", ErrScriptRemoving}, {"cycle", ErrCycle},
 	{"too_many_scripts", ErrTooManyScripts}, {"node", ErrInvalidNode}, {"command", ErrCommand},
 	{"unknown_partition", ErrUnknownPartition}, {"unchanged", ErrUnchanged}, {"no_reassignment", ErrNoReassignment},
-	{"feature_level", ErrFeatureLevel}, {"old_build", ErrOldBuild}, {"node_gone", ErrNodeGone},
+	{"feature_level", ErrFeatureLevel}, {"old_build", ErrOldBuild}, {"node_gone", ErrNodeGone}, {"node_state", ErrNodeState},
 }
 
 // Refusal is an error as it travels in a result.

@@ -57,6 +57,8 @@ func (s *State) step(c *Command) (r Result, changed bool) {
 		return s.decommissionNode(c.DecommissionNode)
 	case c.RecommissionNode != nil:
 		return s.recommissionNode(c.RecommissionNode)
+	case c.SetMaintenance != nil:
+		return s.setMaintenance(c.SetMaintenance)
 	case c.JoinNode != nil:
 		return s.joinNode(c.JoinNode)
 	case c.RemoveNode != nil:

@@ -165,7 +165,7 @@ func (w *world) command(verb, name string, a args) Command {
 	switch verb {
 	case "node":
 		n, _ := strconv.Atoi(name)
-		return Command{RegisterNode: &RegisterNode{Node: Node{ID: model.NodeID(n), Host: a.one("host"), Port: 9092, Disk: a.one("disk"), Version: a.one("version"), Level: Level(a.number("level", 0))}, ClusterID: a.one("cluster"), Founders: nodeList(a.list("founders"))}}
+		return Command{RegisterNode: &RegisterNode{Node: Node{ID: model.NodeID(n), Host: a.one("host"), Port: 9092, Disk: a.one("disk"), Version: a.one("version"), Level: Level(a.number("level", int64(LevelBuild)))}, ClusterID: a.one("cluster"), Founders: nodeList(a.list("founders"))}}
 	case "create":
 		c := &CreateTopics{DryRun: dry}
 		for _, n := range strings.Split(name, ",") {
@@ -217,6 +217,9 @@ func (w *world) moveCommand(verb, name string, a args) (Command, bool) {
 			return Command{DecommissionNode: &DecommissionNode{Node: model.NodeID(n)}}, true
 		}
 		return Command{RecommissionNode: &RecommissionNode{Node: model.NodeID(n)}}, true
+	case "maintenance":
+		n, _ := strconv.Atoi(name)
+		return Command{SetMaintenance: &SetMaintenance{Node: model.NodeID(n), On: a.one("off") == ""}}, true
 	case "join":
 		n, err := strconv.Atoi(name)
 		if err != nil {
@@ -441,7 +444,7 @@ func (w *world) show(verb, name string) (string, bool) {
 				name += fmt.Sprintf(".%d", n.Birth)
 			}
 			line := strings.TrimSpace(fmt.Sprintf("node %s %s", name, n.State))
-			if n.Level > 0 {
+			if n.Version != "" {
 				line += fmt.Sprintf(" build=%s level=%d", n.Version, n.Level)
 			}
 			b.WriteString(line + "\n")

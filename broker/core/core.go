@@ -263,7 +263,7 @@ type Core struct {
 	nextFlush time.Time
 	// expected is shared with proposers.
 	expectedMu sync.Mutex
-	expected   map[uint64]chan partition.Outcome
+	expected   map[uint64]expectation
 }
 
 func newCore(id model.CoreID, s *Set) *Core {
@@ -271,7 +271,7 @@ func newCore(id model.CoreID, s *Set) *Core {
 		id: id, set: s,
 		in: make(chan event, inboxEvents), flushes: newJobQueue(), compactions: newJobQueue(), done: make(chan struct{}),
 		replicas: map[model.ShardID]*replica{}, dirty: map[*replica]struct{}{}, away: map[model.ShardID]struct{}{},
-		snapshots: make(chan struct{}, 1), expected: map[uint64]chan partition.Outcome{},
+		snapshots: make(chan struct{}, 1), expected: map[uint64]expectation{},
 	}
 }
 

@@ -72,6 +72,49 @@ func TestServing(t *testing.T) {
 	}
 }
 
+// TestDeposed: who is told that another serves under a later epoch serves no longer, and
+// whoever waits there learns it; what raft says of a later one still holds.
+func TestDeposed(t *testing.T) {
+	r := newRig(t, config.Topic{}, nil)
+	r.lead(5)
+	w, token := NewWaiter(1), r.set.Token()
+	r.read(0, false, w)
+	got := r.h.Expect(token)
+	r.h.Depose(4)
+	r.h.Depose(5)
+	r.drain()
+	if e := r.serving(); e != 5 || ready(w) {
+		t.Fatalf("serves %d after another had served before", e)
+	}
+	r.h.Depose(7)
+	r.drain()
+	if e := r.serving(); e != model.NoEpoch || !ready(w) || !w.Woken() {
+		t.Errorf("serves %d, a parked fetch is woken: %v", e, ready(w))
+	}
+	if o := <-got; !errors.Is(o.Err, ErrDeposed) || o.Token != token {
+		t.Errorf("outcome %+v", o)
+	}
+	if n := len(r.c.expected); n != 0 {
+		t.Errorf("%d outcomes are still expected", n)
+	}
+	r.h.Lead(true, 9)
+	r.h.Depose(7) // it was on its way for long
+	r.drain()
+	<-r.log.proposed
+	r.apply(partition.Command{Kind: partition.KindLead, Epoch: 9})
+	if e := r.serving(); e != 9 {
+		t.Errorf("serves %d, want 9", e)
+	}
+	r.h.Lead(true, 11)
+	(&deposeEvent{shard: r.h.Shard, epoch: 10}).step(r.c) // it was sent before raft's word
+	r.drain()
+	<-r.log.proposed
+	r.apply(partition.Command{Kind: partition.KindLead, Epoch: 11})
+	if e := r.serving(); e != 11 {
+		t.Errorf("serves %d, want 11", e)
+	}
+}
+
 // TestLeadIsRepeated until it is applied, the node deposed, or the partition gone.
 func TestLeadIsRepeated(t *testing.T) {
 	for name, c := range map[string]struct {

@@ -85,12 +85,19 @@ func (h *Handle) Query(ctx context.Context, f func(p *partition.Partition)) erro
 	return ErrClosed
 }
 
+// expectation is of whose command an outcome is awaited, and where it goes: there is room for it.
+type expectation struct {
+	shard   model.ShardID
+	outcome chan partition.Outcome
+}
+
 // Expect registers a proposal's token before it is proposed; the channel gets
-// its outcome when the command is applied here. Forget must follow.
+// its outcome when the command is applied here, or ErrDeposed. Serving is to be asked
+// after it: who was deposed before it registered is not told. Forget must follow.
 func (h *Handle) Expect(token uint64) <-chan partition.Outcome {
 	ch := make(chan partition.Outcome, 1)
 	h.core.expectedMu.Lock()
-	h.core.expected[token] = ch
+	h.core.expected[token] = expectation{h.Shard, ch}
 	h.core.expectedMu.Unlock()
 	return ch
 }

@@ -220,11 +220,11 @@ func (c *Core) deliver(r *replica, o *partition.Outcome) {
 		return
 	}
 	c.expectedMu.Lock()
-	ch := c.expected[o.Token]
+	x, ok := c.expected[o.Token]
 	delete(c.expected, o.Token)
 	c.expectedMu.Unlock()
-	if ch != nil {
-		ch <- *o
+	if ok {
+		x.outcome <- *o
 	}
 }
 

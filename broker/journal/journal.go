@@ -119,7 +119,9 @@ type Journal struct {
 	failOnce, closeOnce sync.Once
 	wg                  sync.WaitGroup
 
-	starved atomic.Bool // a write waits for the next file
+	starved atomic.Bool  // a write waits for the next file
+	writing atomic.Int64 // since when a write is under way, in nanoseconds after opened; 0: none
+	opened  time.Time
 
 	syncs, seals, bytes, waits, moved atomic.Uint64
 }
@@ -136,7 +138,7 @@ func Open(o Options) (*Journal, error) {
 		return nil, fmt.Errorf("open journal: at most %d bytes: want room for %d files of %d", o.BytesMax, filesMin, o.FileBytes)
 	}
 	j := &Journal{
-		o: o, log: o.Log, session: rand.Uint64(), seal: sealAfter,
+		o: o, log: o.Log, session: rand.Uint64(), seal: sealAfter, opened: time.Now(),
 		nodes: map[name]*node{}, damaged: map[name]error{},
 		device: make(chan struct{}, 1), wake: make(chan struct{}, 1), trimWake: make(chan struct{}, 1), stop: make(chan struct{}), prepared: make(chan struct{}), dead: make(chan struct{}),
 	}

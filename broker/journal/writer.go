@@ -217,6 +217,8 @@ func (j *Journal) writeBlock(b *batch, before []name, flags uint32) error {
 	if j.failed() {
 		return j.failure()
 	}
+	j.writing.Store(int64(time.Since(j.opened)))
+	defer j.writing.Store(0)
 	h := head{
 		seq: b.seq, session: j.session, flags: flags,
 		body: uint32(len(b.buf) - headSize), items: uint32(len(b.items)), names: uint32(len(before)),
@@ -245,6 +247,16 @@ func (j *Journal) writeBlock(b *batch, before []name, flags uint32) error {
 	b.file, b.pos = uint32(f.seq), uint32(pos)
 	j.bytes.Add(uint64(size))
 	return nil
+}
+
+// Writing tells for how long a write to the device has not returned, its wait for the
+// next file included; 0 while there is none.
+func (j *Journal) Writing() time.Duration {
+	since := j.writing.Load()
+	if since == 0 {
+		return 0
+	}
+	return time.Since(j.opened) - time.Duration(since)
 }
 
 // finish adds table, names and padding to the body, then the head.

@@ -51,6 +51,9 @@ const (
 	codeUnknownLeaderEpoch       int16 = 75
 	codeUnsupportedCompression   int16 = 76
 	codeOffsetNotAvailable       int16 = 78
+	codePreferredLeader          int16 = 80
+	codeNoEligibleLeader         int16 = 83
+	codeElectionNotNeeded        int16 = 84
 	codeNoReassignment           int16 = 85
 	codeInvalidRecord            int16 = 87
 	codeUnknownTopicID           int16 = 100
@@ -125,6 +128,10 @@ var codes = []struct {
 	{errNamedTwice, codeInvalidRequest},
 	{errEndpointMismatch, codeMismatchedEndpoint},
 	{errEndpoint, codeUnsupportedEndpoint},
+	{errElectionNotNeeded, codeElectionNotNeeded},
+	{errPreferredLeader, codePreferredLeader},
+	{errNoEligibleLeader, codeNoEligibleLeader},
+	{errElectionType, codeInvalidRequest},
 	{cluster.ErrTopicExists, codeTopicAlreadyExists},
 	{cluster.ErrUnknownTopic, codeUnknownTopicOrPartition},
 	{cluster.ErrTopicName, codeInvalidTopic},

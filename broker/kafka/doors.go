@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"time"
 
 	"github.com/millrace-io/millrace/broker/cluster"
 	"github.com/millrace-io/millrace/broker/fetch"
@@ -16,6 +17,7 @@ type Cluster interface {
 	Reachable(id model.PartitionID) (model.NodeID, model.LeaderEpoch)
 	InSync(id model.PartitionID, replicas []model.NodeID) []model.NodeID
 	Gone(node model.NodeID) bool
+	MayLead(node model.NodeID, scripts bool, since time.Duration) bool
 	CreateTopics(ctx context.Context, asks []cluster.CreateTopic, validateOnly bool) ([]cluster.TopicResult, error)
 	DeleteTopics(ctx context.Context, refs []cluster.TopicRef) ([]cluster.TopicResult, error)
 	CreatePartitions(ctx context.Context, ask cluster.CreatePartitions, validateOnly bool) (*cluster.Topic, error)

@@ -18,6 +18,7 @@ func coreRows() []row {
 		on(0, 2, (*Server).alterConfigs),
 		on(1, 5, (*Server).describeLogDirs),
 		on(0, 3, (*Server).createPartitions),
+		on(0, 2, (*Server).electLeaders),
 		on(0, 1, (*Server).incrementalAlterConfigs),
 		on(0, 1, (*Server).alterPartitionReassignments),
 		on(0, 0, (*Server).listPartitionReassignments),

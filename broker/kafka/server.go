@@ -30,6 +30,8 @@ type Options struct {
 	// InSync tells whether consumers may be sent to a replica of a partition on another
 	// node: it is alive and not far behind. nil: none are sent.
 	InSync func(id model.PartitionID, node model.NodeID) bool
+	// Elect returns when a node leads a partition, or ctx ends. nil: no election is held.
+	Elect func(ctx context.Context, id model.PartitionID, to model.NodeID) error
 	// Disk answers DescribeLogDirs. nil: the directory is not told.
 	Disk func() Disk
 }
@@ -74,6 +76,9 @@ func New(o Options) *Server {
 	}
 	if o.InSync == nil {
 		o.InSync = func(model.PartitionID, model.NodeID) bool { return false }
+	}
+	if o.Elect == nil {
+		o.Elect = noElections
 	}
 	if o.Disk == nil {
 		o.Disk = func() Disk { return Disk{Total: -1, Usable: -1} }

@@ -204,6 +204,9 @@ func (s *Service) command(ctx context.Context, h *core.Handle, cmd *partition.Co
 	cmd.Token = s.o.Cores.Token()
 	outcome := h.Expect(cmd.Token)
 	defer h.Forget(cmd.Token)
+	if now, serving := h.Serving(); !serving || now != epoch {
+		return partition.Outcome{}, ErrNotLeader
+	}
 	size := commandHeaderMax
 	for _, b := range cmd.Batches {
 		size += len(b) + batchHeaderMax
@@ -253,7 +256,7 @@ func (s *Service) proposeRetryBusy(ctx context.Context, h *core.Handle, cmd []by
 // or from one that was applied under a newer leader.
 func proposalError(err error) error {
 	switch {
-	case errors.Is(err, raft.ErrUnknown):
+	case errors.Is(err, raft.ErrUnknown), errors.Is(err, core.ErrDeposed):
 		return fmt.Errorf("%w: %w", ErrTimedOut, err)
 	case errors.Is(err, raft.ErrTooLarge):
 		return fmt.Errorf("%w: %w", ErrTooLarge, err)

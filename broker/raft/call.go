@@ -39,6 +39,8 @@ const (
 	MethodJoin
 	// MethodSelfTest starts, reads and stops a node's self-test, and carries bytes for one.
 	MethodSelfTest
+	// MethodElect asks the leader of a partition to have another node lead it.
+	MethodElect
 )
 
 // CallBytesMax bounds a call's body, and an answer's.
@@ -106,7 +108,7 @@ func (h *Host) answers() func(ctx context.Context, from string, method uint8, bo
 		body = body[deploymentBytes:]
 		switch {
 		case Method(method) == methodTakeOver:
-			return nil, h.takeOver(body)
+			return nil, h.takeOver(node, body)
 		case h.options.Answer == nil:
 			return nil, errors.New("this node answers no calls")
 		}

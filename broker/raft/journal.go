@@ -91,6 +91,9 @@ func (h *Host) Damaged(shard model.ShardID) error {
 // Journal tells what the log has written.
 func (h *Host) Journal() journal.Stats { return h.journal.Stats() }
 
+// Writing tells for how long a write to the log has not returned; 0 while there is none.
+func (h *Host) Writing() time.Duration { return h.journal.Writing() }
+
 // checkSize refuses what the log could not write.
 func (h *Host) checkSize(cmd []byte) error {
 	if len(cmd) > h.commandMax {

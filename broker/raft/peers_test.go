@@ -26,6 +26,8 @@ type peers struct {
 	answer func(n int, from model.NodeID, m Method, body []byte) ([]byte, error)
 	// pullers, where set, are started instead of machines, which they have in them.
 	pullers [3]*pulling
+	// synced, if set, is told of every write to a node's log, which has not returned yet.
+	synced func(n int)
 }
 
 func (p *peers) open(t *testing.T, n int, address string) {
@@ -38,7 +40,12 @@ func (p *peers) open(t *testing.T, n int, address string) {
 	}
 	h, err := Open(Options{
 		Answer: answer,
-		Dir:    p.dirs[n], Node: model.NodeID(n), Listen: address, Advertise: address,
+		Synced: func(int, time.Duration) {
+			if p.synced != nil {
+				p.synced(n)
+			}
+		},
+		Dir: p.dirs[n], Node: model.NodeID(n), Listen: address, Advertise: address,
 		Network: p.net.Node(fmt.Sprint(n)), Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		JournalFileBytes: 4 << 20, JournalBytesMax: 32 << 20, Fatal: func(err error) { panic(err) },
 	})

@@ -54,8 +54,8 @@ func (h *Host) Transfer(shard model.ShardID, to model.NodeID) error {
 	return nil
 }
 
-// takeOver answers methodTakeOver: this node is to lead a shard.
-func (h *Host) takeOver(body []byte) error {
+// takeOver answers methodTakeOver: this node is to lead a shard instead of the one that asks.
+func (h *Host) takeOver(from model.NodeID, body []byte) error {
 	if len(body) != takeOverBytes {
 		return fmt.Errorf("%d bytes say what is to be taken over, not %d", len(body), takeOverBytes)
 	}
@@ -63,13 +63,14 @@ func (h *Host) takeOver(body []byte) error {
 	if _, err := h.of(shard); err != nil {
 		return fmt.Errorf("take over shard %d: %w", shard, refused(err))
 	}
-	go h.insist(shard, last)
+	go h.insist(shard, last, from)
 	return nil
 }
 
 // insist tells a replica to campaign until it leads. Before it has the log that the
-// leader had it could only depose that one, and not be elected.
-func (h *Host) insist(shard model.ShardID, last uint64) {
+// leader had it could only depose that one, and not be elected. A leader whose disk
+// stands still does not know that it was deposed, and must not depose its successor.
+func (h *Host) insist(shard model.ShardID, last uint64, from model.NodeID) {
 	pause := takeOverFirst
 	t := time.NewTimer(pause)
 	defer t.Stop()
@@ -84,7 +85,7 @@ func (h *Host) insist(shard model.ShardID, last uint64) {
 			return
 		}
 		_, ours, err := logRange(n, shard)
-		if c, ok := h.Leader(shard); err != nil || ok && c.Leader == h.node {
+		if c, ok := h.Leader(shard); err != nil || ok && c.Leader != from {
 			return
 		}
 		if ours >= last && !h.timeOut(shard) {

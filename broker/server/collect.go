@@ -22,6 +22,7 @@ func (s *Server) collect() {
 	metrics.Scripts(s.registry, s.scripts.samples)
 	metrics.Peers(s.registry, s.samplePeers)
 	metrics.Pulls(s.registry, s.samplePulls)
+	metrics.Unfit(s.registry, s.sampleUnfit)
 }
 
 func (s *Server) samplePartitions() []metrics.PartitionSample {

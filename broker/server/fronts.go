@@ -98,13 +98,16 @@ func (s *Server) startFronts(context.Context, identity) error {
 			RequestBytes:  s.node.memory * int64(s.n.RequestPercent) / 100,
 			ResponseBytes: s.node.memory * int64(s.n.ResponsePercent) / 100,
 		},
-		Log: s.log, Metrics: metrics.NewKafka(s.registry), NodeConfigs: s.n.Describe,
-		InSync: func(_ model.PartitionID, node model.NodeID) bool { return s.cluster.Steady(node, 0) },
+		Log: s.log, Metrics: metrics.NewKafka(s.registry), NodeConfigs: s.n.Describe, Elect: s.elect,
+		InSync: func(id model.PartitionID, node model.NodeID) bool {
+			return len(s.cluster.InSync(id, []model.NodeID{node})) == 1
+		},
 		Disk: func() kafka.Disk {
 			return kafka.Disk{Dir: s.n.DataDir, Total: s.space.total.Load(), Usable: s.space.Free()}
 		},
 	})
 	s.collect()
+	s.run(s.watchFitness)
 	view := &clusterView{
 		node: s.n.ID, cluster: s.cluster, cores: s.cores, fetch: s.fetch, space: s.space,
 		faults: s.replicas.faults.all, damages: s.damages, sidecar: s.scripts.sidecar, stopped: s.scripts.stopped,

@@ -28,7 +28,7 @@ func (s *Server) answer(ctx context.Context, from model.NodeID, m raft.Method, b
 	}
 	switch m {
 	case raft.MethodLeaders:
-		return nil, hear(c, from, body)
+		return nil, s.hear(c, from, body)
 	case raft.MethodVerb:
 		if verbs := s.verbs.Load(); verbs != nil {
 			return verbs.Answer(ctx, from, body)
@@ -39,6 +39,11 @@ func (s *Server) answer(ctx context.Context, from model.NodeID, m raft.Method, b
 			return json.Marshal(mover.all())
 		}
 		return nil, s.starting()
+	case raft.MethodElect:
+		if s.held.Load() != nil {
+			return nil, s.answerElect(body)
+		}
+		return nil, s.starting()
 	case raft.MethodApplied:
 		return s.answerApplied(ctx, body)
 	case raft.MethodSelfTest:
@@ -47,8 +52,12 @@ func (s *Server) answer(ctx context.Context, from model.NodeID, m raft.Method, b
 	return s.give(ctx, from, m, body)
 }
 
+// deposeAfter is what Raft has to tell a node that another leads what it led, so that
+// what was on its way is answered as it went. A log that cannot be written tells nothing.
+const deposeAfter = 500 * time.Millisecond
+
 // hear takes what another node announces.
-func hear(c *cluster.Cluster, from model.NodeID, body []byte) error {
+func (s *Server) hear(c *cluster.Cluster, from model.NodeID, body []byte) error {
 	a, err := cluster.DecodeAnnouncement(body)
 	if err != nil {
 		return err
@@ -57,6 +66,15 @@ func hear(c *cluster.Cluster, from model.NodeID, body []byte) error {
 		return fmt.Errorf("%w: node %d announces for node %d", cluster.ErrAnnouncement, from, a.Node)
 	}
 	c.Hear(a)
+	for _, led := range a.Served {
+		h, ok := s.cores.Handle(led.Partition)
+		if !ok {
+			continue
+		}
+		if epoch, serving := h.Serving(); serving && epoch < led.Epoch {
+			time.AfterFunc(deposeAfter, func() { h.Depose(led.Epoch) })
+		}
+	}
 	return nil
 }
 

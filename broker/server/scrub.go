@@ -154,7 +154,7 @@ func (s *Server) otherLeader(ctx context.Context, h *core.Handle) (model.NodeID,
 			return leader, nil
 		case serving && time.Since(asked) > handOverAgain:
 			asked = time.Now()
-			if others := s.takers(p.Replicas); len(others) > 0 {
+			if others := s.takers(p.Replicas, false); len(others) > 0 {
 				if err := s.raft.Transfer(h.Shard, others[rand.IntN(len(others))]); err != nil {
 					s.log.Debug("leadership not given away", "shard", h.Shard, "err", err)
 				}

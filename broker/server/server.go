@@ -46,6 +46,7 @@ type Server struct {
 	memory   *block.Memory // of all segments
 	past     *block.Cache
 	lastSync atomic.Int64 // of the journal, Unix nanoseconds
+	pulse    pulse        // of the journal's device
 	cores    *core.Set
 	raft     *raft.Host
 	cluster  *cluster.Cluster
@@ -324,7 +325,9 @@ const calmAfter = 100 * time.Millisecond
 
 // synced is told of every write to the journal.
 func (s *Server) synced(bytes int, took time.Duration) {
-	s.lastSync.Store(time.Now().UnixNano())
+	now := time.Now()
+	s.lastSync.Store(now.UnixNano())
+	s.pulse.wrote(now, took)
 	s.storage.Synced(bytes, took)
 }
 

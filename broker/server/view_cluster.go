@@ -66,6 +66,9 @@ func (v *clusterView) Health(ctx context.Context) (api.Health, error) {
 		if !v.cluster.Alive(n.ID) {
 			h.NodesDown = append(h.NodesDown, n.ID)
 		}
+		if problem := unfitProblem(m, n, v.cluster.Unfit(n.ID)); problem != "" {
+			h.NodesUnfit, h.Problems = append(h.NodesUnfit, n.ID), append(h.Problems, problem)
+		}
 	}
 	faults := v.faults()
 	for _, t := range m.Topics() {

@@ -74,8 +74,11 @@ func (v *clusterView) Recommission(ctx context.Context, node model.NodeID) error
 }
 
 func nodeError(err error) error {
-	if errors.Is(err, cluster.ErrInvalidNode) {
+	switch {
+	case errors.Is(err, cluster.ErrInvalidNode):
 		return fmt.Errorf("%w: %w", api.ErrNotFound, err)
+	case errors.Is(err, cluster.ErrNodeState):
+		return fmt.Errorf("%w: %w", api.ErrConflict, err)
 	}
 	return adminError(err)
 }
@@ -112,7 +115,7 @@ func (v *clusterView) DecommissionStatus(ctx context.Context, node model.NodeID)
 			})
 		}
 	}
-	if n.State == controller.NodeActive {
+	if n.State != controller.NodeDecommissioning {
 		d.Partitions = []api.DecommissionPartition{} // they stay
 		return d, nil
 	}
@@ -143,7 +146,7 @@ func waitsFor(m *cluster.Metadata, p *cluster.Partition, node, leader model.Node
 	if slices.Contains(p.Goal(), node) {
 		active := 0
 		for i := range m.Nodes {
-			if m.Nodes[i].State == controller.NodeActive {
+			if m.Nodes[i].State != controller.NodeDecommissioning {
 				active++
 			}
 		}

@@ -105,6 +105,8 @@ cluster)
   has "$(j org.apache.kafka.tools.ClusterTool cluster-id --bootstrap-server "$BROKERS")" 'Cluster ID:'
   has "$(tool BrokerApiVersionsCommand)" 'Produce(0): 0 to 13'
   has "$(tool LogDirsCommand --describe)" '"error":null'
+  topics --create --topic "$t" --partitions 1
+  has "$(tool LeaderElectionCommand --election-type preferred --topic "$t" --partition 0)" 'Valid replica already elected'
   has "$(tool GroupsCommand --list)" GROUP ;;
 verifiable)
   topics --create --topic "$t" --partitions 3

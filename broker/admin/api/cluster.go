@@ -11,14 +11,14 @@ type NodeInfo struct {
 	Admin      string            `json:"admin,omitempty" doc:"HOST:PORT of its admin API"`
 	Controller bool              `json:"controller"`
 	Alive      bool              `json:"alive"`
-	State      string            `json:"state,omitempty" doc:"decommissioning; nothing while it is active"`
+	State      string            `json:"state,omitempty" doc:"decommissioning or maintenance; nothing while it is active"`
 	Advertised map[string]string `json:"advertised,omitempty" doc:"HOST:PORT that Kafka clients are told, by name of the listener they came in by; host and port are of the one without a name, or the first"`
 }
 
 // Decommission is how far a node is from holding nothing.
 type Decommission struct {
 	Node       model.NodeID            `json:"node"`
-	State      string                  `json:"state" doc:"active, decommissioning, leaving or removed"`
+	State      string                  `json:"state" doc:"active, maintenance, decommissioning, leaving or removed"`
 	Alive      bool                    `json:"alive"`
 	Finished   bool                    `json:"finished" doc:"It holds nothing any more and has no vote: it is no part of the cluster"`
 	Partitions []DecommissionPartition `json:"partitions" doc:"Those that it still holds"`
@@ -76,6 +76,7 @@ type Health struct {
 	Voters          []model.NodeID   `json:"controller_voters" doc:"Nodes that vote on the cluster's metadata; empty while no majority of them answers"`
 	Nodes           []model.NodeID   `json:"nodes"`
 	NodesDown       []model.NodeID   `json:"nodes_down"`
+	NodesUnfit      []model.NodeID   `json:"nodes_unfit,omitempty" doc:"Those that should not lead: their disk is slow, or they cannot run the scripts there are"`
 	Leaderless      []TopicPartition `json:"leaderless_partitions"`
 	UnderReplicated []TopicPartition `json:"under_replicated_partitions" doc:"Partitions with replicas that are not in sync"`
 	UnderMinInsync  []TopicPartition `json:"under_min_insync_partitions" doc:"Partitions with fewer replicas in sync than min.insync.replicas: writes with acks=all are refused"`
