@@ -165,7 +165,7 @@ func (w *world) command(verb, name string, a args) Command {
 	switch verb {
 	case "node":
 		n, _ := strconv.Atoi(name)
-		return Command{RegisterNode: &RegisterNode{Node: Node{ID: model.NodeID(n), Host: a.one("host"), Port: 9092}, ClusterID: a.one("cluster"), Founders: nodeList(a.list("founders"))}}
+		return Command{RegisterNode: &RegisterNode{Node: Node{ID: model.NodeID(n), Host: a.one("host"), Port: 9092, Rack: a.one("rack")}, ClusterID: a.one("cluster"), Founders: nodeList(a.list("founders"))}}
 	case "create":
 		c := &CreateTopics{DryRun: dry}
 		for _, n := range strings.Split(name, ",") {
