@@ -120,6 +120,9 @@ func (w *world) do(line string) string {
 	if shown, ok := w.show(verb, name); ok {
 		return shown
 	}
+	if verb == "plan" || verb == "balance" {
+		return w.plan(verb == "balance", a)
+	}
 	return w.answer(w.step(w.command(verb, name, a)))
 }
 
