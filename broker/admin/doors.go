@@ -19,6 +19,7 @@ type Cluster interface {
 	Decommission(ctx context.Context, node model.NodeID) error
 	Recommission(ctx context.Context, node model.NodeID) error
 	DecommissionStatus(ctx context.Context, node model.NodeID) (api.Decommission, error)
+	Balancer
 }
 
 // Node answers for this broker alone.

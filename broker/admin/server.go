@@ -65,6 +65,7 @@ func New(o Options) (*Server, error) {
 	s.routeNode()
 	s.routeCluster()
 	s.routeDrain()
+	s.routeBalance()
 	s.routeConfig()
 	s.routeScripts()
 	s.routePlain(mux)

@@ -15,7 +15,7 @@ import (
 )
 
 func (a *app) partitionsCommand() *cobra.Command {
-	return group("partitions", "Move partitions between nodes", a.partitionsMove(), a.partitionsMoveStatus(), a.partitionsMoveCancel())
+	return group("partitions", "Move partitions between nodes", a.partitionsMove(), a.partitionsMoveStatus(), a.partitionsMoveCancel(), a.balanceStatus("balancer-status"))
 }
 
 // place is TOPIC/PARTITION, or PARTITION of a topic named before.

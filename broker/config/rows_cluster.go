@@ -1,6 +1,9 @@
 package config
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // clusterRows declares the cluster scope, but for the rows that topic rows
 // fall back to: clusterDefaults makes those.
@@ -40,7 +43,7 @@ func clusterRows() []Row {
 			Doc:     "How often a node looks for logs to compact, in milliseconds.",
 			cluster: func(c *Cluster, v value) { c.CompactionCheck = v.millis() }},
 	}
-	return append(append(rows, groupRows()...), scriptRows()...)
+	return slices.Concat(rows, groupRows(), scriptRows(), balanceRows())
 }
 
 func groupRows() []Row {

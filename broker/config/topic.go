@@ -70,6 +70,8 @@ type Cluster struct {
 	CompactionCheck     time.Duration
 	Compaction          bool
 
+	Balance Balance
+
 	ScriptMemoryMax      int64 // bytes, of one instance
 	ScriptMemoryTotalMax int64 // bytes, of all instances of one node
 	ScriptBatchTime      time.Duration

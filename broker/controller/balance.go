@@ -79,7 +79,7 @@ type Stuck struct {
 // way already counts as there and is let alone.
 func (l Layout) Plan(w Weights) Plan {
 	p := l.planner(w)
-	draining := p.draining(l.Topics)
+	later := p.later(l)
 	blind := p.blind(l.Nodes)
 	for changed := true; changed; {
 		p.stuck = nil
@@ -90,13 +90,13 @@ func (l Layout) Plan(w Weights) Plan {
 		changed = p.join() || changed
 		changed = p.partRacks() || changed
 		changed = p.relieveDisks() || changed
-		if draining != "" {
+		if later != "" {
 			continue
 		}
 		changed = p.evenReplicas() || changed
 		changed = p.evenLeaders() || changed
 	}
-	return Plan{Moves: p.moves(), Stuck: p.stuck, Waits: cmp.Or(blind, draining)}
+	return Plan{Moves: p.moves(), Stuck: p.stuck, Waits: cmp.Or(blind, later)}
 }
 
 // planner is one plan in the making: its units are where they would be.
@@ -121,16 +121,19 @@ func (p *planner) blind(nodes []*Node) string {
 	return ""
 }
 
-// draining says that a node is being emptied: evening out would go against it.
-func (p *planner) draining(topics []*Topic) string {
-	if len(p.ids) == 0 {
-		return ""
-	}
-	for _, t := range topics {
+// later says why nothing is evened out now: a node is being emptied, against which it would
+// go, or is down, and not counted on.
+func (p *planner) later(l Layout) string {
+	for _, t := range l.Topics {
 		for i := range t.Partitions {
 			if m := t.Partitions[i].Move; m != nil && m.Drain {
 				return "a node is being decommissioned: replicas and leaders are evened out afterwards"
 			}
+		}
+	}
+	for _, n := range l.Nodes {
+		if p.w.Down[n.ID] && !p.w.Gone[n.ID] && n.State == NodeActive {
+			return fmt.Sprintf("node %d is down: replicas and leaders are evened out when it is back, or has been gone for %s", n.ID, p.w.GoneAfter)
 		}
 	}
 	return ""

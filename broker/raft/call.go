@@ -34,6 +34,8 @@ const (
 	MethodApplied
 	// MethodMoves asks why the moves of partitions wait that a node makes.
 	MethodMoves
+	// MethodWeights asks what a node's disk and its replicas hold.
+	MethodWeights
 )
 
 // CallBytesMax bounds a call's body, and an answer's.

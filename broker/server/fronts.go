@@ -43,6 +43,8 @@ func (s *Server) startReplicas(ctx context.Context, _ identity) error {
 	s.mover = newMover(s)
 	s.moves.Store(s.mover)
 	s.run(s.mover.run)
+	s.rebalancer = newRebalancer(s)
+	s.run(s.rebalancer.run)
 	s.run(s.scrub)
 	select {
 	case <-s.replicas.settled:
@@ -105,7 +107,7 @@ func (s *Server) startFronts(context.Context, identity) error {
 	view := &clusterView{
 		node: s.n.ID, cluster: s.cluster, cores: s.cores, fetch: s.fetch, space: s.space,
 		faults: s.replicas.faults.all, damages: s.damages, sidecar: s.scripts.sidecar, stopped: s.scripts.stopped,
-		reasons: s.reasons,
+		reasons: s.reasons, rebalancer: s.rebalancer,
 	}
 	s.node.sidecar = s.scripts.sidecar
 	var err error

@@ -36,6 +36,11 @@ func (s *Server) answer(ctx context.Context, from model.NodeID, m raft.Method, b
 			return json.Marshal(mover.all())
 		}
 		return nil, s.starting()
+	case raft.MethodWeights:
+		if s.held.Load() != nil {
+			return s.answerWeight(ctx)
+		}
+		return nil, s.starting()
 	case raft.MethodApplied:
 		if r := s.held.Load(); r != nil {
 			return r.answerApplied(ctx, body)
