@@ -145,21 +145,44 @@ func (p *planner) part(node model.NodeID) float64 {
 
 // evenReplicas brings replicas from who has many to who has few.
 func (p *planner) evenReplicas() bool {
-	return p.even(evening{
-		have: p.counts,
-		may: func(u *unit, a, b model.NodeID) bool {
-			inRack := p.inRack(b, u.goal)
-			if p.racks[a] == p.racks[b] {
-				inRack--
-			}
-			return !slices.Contains(u.goal, b) && slices.Contains(u.goal, a) && inRack < p.inRack(a, u.goal) && p.hasRoom(b, u.bytes)
-		},
+	changed := p.even(evening{
+		have:  p.counts,
+		may:   func(u *unit, a, b model.NodeID) bool { return p.mayLie(u, a, b) && p.hasRoom(b, u.bytes) },
 		topic: func(t *placer) map[model.NodeID]int { return t.counts },
 		do: func(u *unit, a, b model.NodeID) {
 			why := fmt.Sprintf("node %d has %d replicas, node %d has %d", a, p.counts[a], b, p.counts[b])
 			p.move(u, swap(u.goal, a, b), why)
 		},
 	})
+	if !changed {
+		p.tellFull()
+	}
+	return changed
+}
+
+// mayLie tells whether u may be on b instead of on a, racks considered.
+func (p *planner) mayLie(u *unit, a, b model.NodeID) bool {
+	inRack := p.inRack(b, u.goal)
+	if p.racks[a] == p.racks[b] {
+		inRack--
+	}
+	return slices.Contains(u.goal, a) && !slices.Contains(u.goal, b) && inRack < p.inRack(a, u.goal)
+}
+
+// tellFull says so if only the disk of a node keeps replicas from it.
+func (p *planner) tellFull() {
+	of, uneven := p.widest(p.counts, nil)
+	if !uneven {
+		return
+	}
+	d := p.counts[of.a] - p.counts[of.b]
+	for _, u := range p.units {
+		if len(u.members) < d && p.movable(u) && p.mayLie(u, of.a, of.b) {
+			p.stuck = append(p.stuck, Stuck{Why: fmt.Sprintf("node %d has %d replicas, node %d has %d, whose disk has no room for one: it is %.0f %% full, and takes replicas up to %d %%",
+				of.a, p.counts[of.a], of.b, p.counts[of.b], 100*p.part(of.b), p.w.DiskPercent-diskSlackPercent)})
+			return
+		}
+	}
 }
 
 // evenLeaders has partitions led by others of their nodes, which moves no bytes.

@@ -79,8 +79,10 @@ func (g *grouping) unit(t *Topic, index int32) *unit {
 	part := &t.Partitions[index]
 	m := member{topic: t, index: index, replicas: part.Replicas, from: part.Goal(), bytes: g.weigh(id, part.Goal())}
 	var parent *unit
-	if of := g.parent(t, index); of != nil {
-		parent = g.unit(of, index)
+	if sc, ok := g.scripts[t.MadeFor]; ok && t.MadeFor > 0 {
+		if of := parentOf(t, index, sc, g.names); of != nil {
+			parent = g.unit(of, index)
+		}
 	}
 	u := parent
 	if u == nil || !slices.Equal(u.goal, m.from) {
@@ -92,21 +94,6 @@ func (g *grouping) unit(t *Topic, index int32) *unit {
 	u.bytes += m.bytes
 	u.busy = u.busy || g.underWay(part)
 	return u
-}
-
-// parent gives the topic that a partition of a child lies beside: see placer.beside.
-func (g *grouping) parent(t *Topic, index int32) *Topic {
-	sc, ok := g.scripts[t.MadeFor]
-	if t.MadeFor == 0 || !ok {
-		return nil
-	}
-	for _, name := range sc.Inputs {
-		of, ok := g.names[name]
-		if ok && int(index) < len(of.Partitions) && len(of.Partitions[index].Goal()) == len(t.Partitions[index].Goal()) {
-			return of
-		}
-	}
-	return nil
 }
 
 // underWay tells whether a partition moves, other than by a plan of before to a node that

@@ -129,6 +129,47 @@ func (p *placer) beside(parents []*Topic, first, count int32) [][]model.NodeID {
 	return rows
 }
 
+// instead gives a partition's goal without the nodes that leave: where its parent is, if
+// it lay with that and the parent has left them, else see placer.instead.
+func (s *State) instead(p *placer, t *Topic, index int32, leaving map[model.NodeID]bool) (to []model.NodeID, ok bool) {
+	goal := s.topics[t.ID].Partitions[index].Goal()
+	parent := s.parent(t, index)
+	if parent == nil {
+		return p.instead(goal, leaving)
+	}
+	to = parent.Partitions[index].Goal()
+	isLeaving := func(id model.NodeID) bool { return leaving[id] }
+	stay := slices.DeleteFunc(slices.Clone(goal), isLeaving)
+	if slices.ContainsFunc(to, isLeaving) || len(without(stay, to)) > 0 || len(without(without(to, goal), p.ids)) > 0 {
+		return p.instead(goal, leaving)
+	}
+	p.add(goal, -1)
+	p.count(to)
+	return to, true
+}
+
+// parent gives the topic that a child's partition lies beside, or nil: see placer.beside.
+func (s *State) parent(t *Topic, index int32) *Topic {
+	for _, sc := range s.scripts {
+		if t.MadeFor > 0 && sc.ID == t.MadeFor {
+			return parentOf(t, index, sc, s.names)
+		}
+	}
+	return nil
+}
+
+// parentOf gives the first of the inputs of t's script that has such a partition, with as
+// many replicas.
+func parentOf(t *Topic, index int32, sc *Script, names map[string]*Topic) *Topic {
+	for _, name := range sc.Inputs {
+		of, ok := names[name]
+		if ok && int(index) < len(of.Partitions) && len(of.Partitions[index].Goal()) == len(t.Partitions[index].Goal()) {
+			return of
+		}
+	}
+	return nil
+}
+
 // instead gives a goal with others for the nodes that leave, and counts it. ok is false
 // if there are too few others, or none is needed.
 func (p *placer) instead(goal []model.NodeID, leaving map[model.NodeID]bool) (to []model.NodeID, ok bool) {

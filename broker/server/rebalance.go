@@ -53,6 +53,7 @@ func (b *rebalancer) run(ctx context.Context) {
 	defer look.Stop()
 	defer listen.Stop()
 	var soon <-chan time.Time
+	var seen occasion
 	for last := time.Now(); ; {
 		select {
 		case <-ctx.Done():
@@ -60,18 +61,39 @@ func (b *rebalancer) run(ctx context.Context) {
 		case now := <-listen.C:
 			b.listen(now.Sub(last))
 			last = now
-			continue
 		case <-changed:
-			if b.more && soon == nil {
-				soon = time.After(rebalancePause)
-			}
-			continue
 		case <-soon:
+			soon = nil
+			b.rebalance(ctx)
+			continue
 		case <-look.C:
+			b.rebalance(ctx)
+			continue
 		}
-		soon = nil
-		b.rebalance(ctx)
+		now := b.occasion()
+		if soon == nil && (b.more || now != seen) {
+			soon = time.After(rebalancePause)
+		}
+		seen = now
 	}
+}
+
+// occasion is what a plan is made for at once when it changes.
+type occasion struct {
+	controller  model.NodeID
+	nodes, gone int
+	configs     uint64
+}
+
+func (b *rebalancer) occasion() occasion {
+	m := b.cluster.Metadata()
+	o := occasion{controller: m.Controller, nodes: len(m.Nodes), configs: m.ConfigRevision}
+	for _, silent := range b.silence() {
+		if silent >= m.Cluster.Balance.GoneAfter {
+			o.gone++
+		}
+	}
+	return o
 }
 
 // listen notes who has said nothing for that much longer. Time in which this node itself

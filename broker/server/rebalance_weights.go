@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/millrace-io/millrace/broker/cluster"
 	"github.com/millrace-io/millrace/broker/controller"
 	"github.com/millrace-io/millrace/broker/core"
@@ -94,8 +96,11 @@ func (s *Server) answerWeight(ctx context.Context) ([]byte, error) {
 
 // weight is what this node holds, but for replicas that are not open.
 func (s *Server) weight(ctx context.Context) (controller.Weight, error) {
-	total := s.space.Total()
-	w := controller.Weight{DiskUsed: total - s.space.Free(), DiskTotal: total, Held: map[model.PartitionID]int64{}}
+	used, total, err := diskUse(s.n.DataDir)
+	if err != nil {
+		return controller.Weight{}, err
+	}
+	w := controller.Weight{DiskUsed: used, DiskTotal: total, Held: map[model.PartitionID]int64{}}
 	s.cores.Handles(func(h *core.Handle) bool {
 		var bytes int64
 		if err := h.Query(ctx, func(p *partition.Partition) { bytes = p.Bytes() }); err == nil {
@@ -104,6 +109,17 @@ func (s *Server) weight(ctx context.Context) (controller.Weight, error) {
 		return ctx.Err() == nil
 	})
 	return w, ctx.Err()
+}
+
+// diskUse gives the bytes of a directory's file system as df does: what only root may use
+// is no part of it.
+func diskUse(dir string) (used, total int64, err error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, 0, fmt.Errorf("measure the disk of %s: %w", dir, err)
+	}
+	used = int64(st.Blocks-st.Bfree) * st.Bsize
+	return used, used + int64(st.Bavail)*st.Bsize, nil
 }
 
 // A weight is {version u8, disk used u64, disk total u64, count u32} and per replica {topic
