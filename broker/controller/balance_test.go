@@ -184,7 +184,7 @@ func TestBalanceBySteps(t *testing.T) {
 			}
 		}
 		p := s.layout().planner(d.weights(s, down, gone))
-		if !roomy || len(down)+len(gone) > 0 || len(p.racks) != len(newPlacer(s.Nodes()).racked()) {
+		if !roomy || len(down)+len(gone) > 0 || len(p.ids) < len(s.nodes) || len(p.racks) != len(newPlacer(s.Nodes()).racked()) {
 			return
 		}
 		heaviest := 1
@@ -215,13 +215,22 @@ func drawLayout(t *rapid.T) (s *State, d *disks, down, gone map[model.NodeID]boo
 	s = New()
 	nodes := rapid.IntRange(1, 6).Draw(t, "nodes")
 	down, gone = map[model.NodeID]bool{}, map[model.NodeID]bool{}
+	var founders []model.NodeID
+	for n := range model.NodeID(nodes) {
+		founders = append(founders, n)
+	}
 	racked := rapid.Bool().Draw(t, "racked")
 	for n := range model.NodeID(nodes) {
 		node := Node{ID: n, Host: "h"}
 		if racked {
 			node.Rack = rapid.SampledFrom([]string{"", "a", "b", "c"}).Draw(t, "rack")
 		}
-		s.Step(Command{RegisterNode: &RegisterNode{Node: node, ClusterID: "x"}})
+		if n > 0 && rapid.IntRange(0, 9).Draw(t, "comes") == 0 {
+			gone[n] = rapid.Bool().Draw(t, "for long") // a founder that has not
+			down[n] = !gone[n]
+			continue
+		}
+		s.Step(Command{RegisterNode: &RegisterNode{Node: node, ClusterID: "x", Founders: founders}})
 		switch rapid.IntRange(0, 9).Draw(t, "state") {
 		case 0:
 			down[n] = true
@@ -250,6 +259,10 @@ func drawLayout(t *rapid.T) (s *State, d *disks, down, gone map[model.NodeID]boo
 	if rapid.IntRange(0, 2).Draw(t, "moved") == 0 {
 		topic := rapid.SampledFrom(s.Topics()).Draw(t, "topic")
 		s.Step(randomMove(t, topic.ID))
+		s.finish(s.Step)
+	}
+	if rapid.IntRange(0, 3).Draw(t, "decommissioned") == 0 {
+		s.Step(Command{DecommissionNode: &DecommissionNode{Node: model.NodeID(rapid.IntRange(0, nodes-1).Draw(t, "which"))}})
 		s.finish(s.Step)
 	}
 	d = &disks{sizes: map[model.PartitionID]int64{}, other: map[model.NodeID]int64{}, total: 1000}

@@ -19,8 +19,9 @@ const (
 	// rebalanceEvery is how often a plan is made, and weightsFor how long what nodes say
 	// they hold is good for: disks fill slowly, and what moves is known anyway.
 	rebalanceEvery, weightsFor = 10 * time.Second, 10 * time.Second
-	// rebalancePause is the pause before what follows is begun once something has arrived.
-	rebalancePause = 200 * time.Millisecond
+	// rebalancePause is the pause before what follows is begun once something has arrived,
+	// and rebalanceShare the part of the time, one in so many, that plans may take.
+	rebalancePause, rebalanceShare = 200 * time.Millisecond, 20
 	// rebalanceWait bounds the proposal of moves.
 	rebalanceWait = 10 * time.Second
 )
@@ -33,8 +34,10 @@ type rebalancer struct {
 	cluster *cluster.Cluster
 	ask     func(ctx context.Context, node model.NodeID) (controller.Weight, error)
 	log     *slog.Logger
-	// more: there was more to do than may be under way. Owned by run.
+	// more: there was more to do than may be under way; took is how long the last plan did.
+	// Owned by run.
 	more bool
+	took time.Duration
 	// mu guards silent and what nodes said last, which is good until then.
 	mu     sync.Mutex
 	silent map[model.NodeID]time.Duration
@@ -72,7 +75,7 @@ func (b *rebalancer) run(ctx context.Context) {
 		}
 		now := b.occasion()
 		if soon == nil && (b.more || now != seen) {
-			soon = time.After(rebalancePause)
+			soon = time.After(rebalancePause + rebalanceShare*b.took)
 		}
 		seen = now
 	}
@@ -124,7 +127,9 @@ func (b *rebalancer) rebalance(ctx context.Context) {
 	if b.more = free <= 0; b.more {
 		return
 	}
+	began := time.Now()
 	plan, _ := b.plan(ctx, m)
+	b.took = time.Since(began)
 	now := within(plan.Moves, free, free == m.Cluster.Balance.MovesMax)
 	b.more = len(now) < len(plan.Moves)
 	if len(now) > 0 && ctx.Err() == nil {
