@@ -16,7 +16,7 @@ func balanceRows() []Row {
 			Doc:     "Whether the cluster leaves replicas and leaders where they are, until somebody moves them. See `millrace cluster balance`.",
 			cluster: func(c *Cluster, v value) { c.Balance.Paused = v.flag }},
 		{Name: "millrace.balance.moves.max", Kind: KindInt, Default: "8", Min: "1", Max: "1000",
-			Doc:     "Partitions that are under way at a time, those counted that others move; balance begins none beyond it. recovery_rate bounds the bytes.",
+			Doc:     "Partitions that balance moves at a time. What others move counts too, except while replicas of a node that is gone are made anew. recovery_rate bounds the bytes.",
 			cluster: func(c *Cluster, v value) { c.Balance.MovesMax = int(v.n) }},
 		{Name: "millrace.balance.gone.ms", Kind: KindMillis, Default: "900000", Min: "1000",
 			Doc:     "How long a node may say nothing until its replicas are made anew on others, in milliseconds.",

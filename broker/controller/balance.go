@@ -62,6 +62,7 @@ type BalanceMove struct {
 	Topic     string
 	From, To  []model.NodeID
 	Bytes     int64 // that go over the network
+	Urgent    bool  // a node of From is gone
 	Why       string
 }
 

@@ -195,6 +195,7 @@ func (p *planner) moves() (all []BalanceMove) {
 				continue
 			}
 			move := BalanceMove{Unit: n, Partition: m.id(), Topic: m.topic.Name, From: m.from, To: u.goal, Why: m.why}
+			move.Urgent = slices.ContainsFunc(m.from, func(id model.NodeID) bool { return p.w.Gone[id] })
 			move.Bytes = m.bytes * int64(len(without(u.goal, m.replicas)))
 			all = append(all, move)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -123,18 +124,37 @@ func (b *rebalancer) rebalance(ctx context.Context) {
 	if m.Controller != b.node || m.Cluster.Balance.Paused || len(m.Nodes) < 2 {
 		return
 	}
-	free := m.Cluster.Balance.MovesMax - len(underWay(m))
-	if b.more = free <= 0; b.more {
+	all := underWay(m)
+	own := 0
+	for _, t := range all {
+		if t.partition.Move.Balance != "" {
+			own++
+		}
+	}
+	if b.more = own >= m.Cluster.Balance.MovesMax; b.more {
 		return
 	}
 	began := time.Now()
 	plan, _ := b.plan(ctx, m)
 	b.took = time.Since(began)
-	now := within(plan.Moves, free, free == m.Cluster.Balance.MovesMax)
+	now := nextMoves(plan.Moves, m.Cluster.Balance.MovesMax, own, len(all))
 	b.more = len(now) < len(plan.Moves)
 	if len(now) > 0 && ctx.Err() == nil {
 		b.begin(ctx, now)
 	}
+}
+
+// nextMoves gives those that are to begin when so many of balance's own, and in all, are
+// under way: what is urgent waits for no others than these.
+func nextMoves(moves []controller.BalanceMove, movesMax, own, all int) []controller.BalanceMove {
+	urgent := slices.IndexFunc(moves, func(m controller.BalanceMove) bool { return !m.Urgent })
+	if urgent < 0 {
+		urgent = len(moves)
+	}
+	if urgent > 0 {
+		return within(moves[:urgent], movesMax-own, own == 0)
+	}
+	return within(moves, movesMax-all, all == 0)
 }
 
 // begin proposes moves.

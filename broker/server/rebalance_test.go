@@ -205,29 +205,35 @@ func (b *balanced) view() api.Balance {
 	return v
 }
 
-// TestWithin: units stay whole.
-func TestWithin(t *testing.T) {
-	moves := func(units ...int) (all []controller.BalanceMove) {
-		for _, u := range units {
-			all = append(all, controller.BalanceMove{Unit: u})
+// TestNextMoves: units stay whole, and only what is urgent does not wait for others' moves.
+func TestNextMoves(t *testing.T) {
+	moves := func(urgent int, units ...int) (all []controller.BalanceMove) {
+		for i, u := range units {
+			all = append(all, controller.BalanceMove{Unit: u, Urgent: i < urgent})
 		}
 		return all
 	}
 	for _, c := range []struct {
-		moves []controller.BalanceMove
-		n     int
-		alone bool
-		want  int
+		moves    []controller.BalanceMove
+		most     int
+		own, all int
+		want     int
 	}{
-		{nil, 3, true, 0},
-		{moves(0, 1, 2), 2, false, 2},
-		{moves(0, 0, 1, 1), 3, false, 2},
-		{moves(0, 0, 1, 1), 4, false, 4},
-		{moves(0, 0, 0, 1), 2, false, 0},
-		{moves(0, 0, 0, 1), 2, true, 3},
-		{moves(0, 0, 0, 1), 3, true, 3},
+		{nil, 3, 0, 0, 0},
+		{moves(0, 0, 1, 2), 2, 0, 0, 2},
+		{moves(0, 0, 1, 2), 4, 1, 2, 2},
+		{moves(0, 0, 1, 2), 4, 0, 4, 0},
+		{moves(0, 0, 1, 2), 4, 0, 9, 0},
+		{moves(0, 0, 0, 1, 1), 3, 0, 0, 2},
+		{moves(0, 0, 0, 1, 1), 4, 0, 0, 4},
+		{moves(0, 0, 0, 0, 1), 3, 0, 1, 0},
+		{moves(0, 0, 0, 0, 1), 2, 0, 0, 3},
+		{moves(2, 0, 1, 2), 4, 3, 9, 1},
+		{moves(2, 0, 1, 2), 8, 3, 9, 2},
+		{moves(2, 0, 0, 2), 1, 0, 9, 2},
+		{moves(3, 0, 0, 2), 1, 1, 1, 0},
 	} {
-		if got := within(c.moves, c.n, c.alone); len(got) != c.want {
+		if got := nextMoves(c.moves, c.most, c.own, c.all); len(got) != c.want {
 			t.Errorf("%+v: %d", c, len(got))
 		}
 	}
