@@ -165,9 +165,14 @@ func TestBalanceBySteps(t *testing.T) {
 		if roomy {
 			d.total = 1 << 30
 		}
+		dies := rapid.IntRange(0, 20).Draw(t, "dies in")
 		for round := 0; ; round++ {
+			if round == dies {
+				gone[model.NodeID(rapid.IntRange(0, 5).Draw(t, "who dies"))] = true
+			}
 			plan := s.layout().Plan(d.weights(s, down, gone))
 			if len(plan.Moves) == 0 {
+				checkTargets(t, s, gone, plan)
 				s.finish(s.Step)
 				plan = s.layout().Plan(d.weights(s, down, gone))
 			}
@@ -199,6 +204,21 @@ func TestBalanceBySteps(t *testing.T) {
 			}
 		}
 	})
+}
+
+// checkTargets: nothing that balance moves is on its way to a node that is gone, unless it
+// is told why that cannot be changed.
+func checkTargets(t *rapid.T, s *State, gone map[model.NodeID]bool, plan Plan) {
+	for _, topic := range s.Topics() {
+		for i, p := range topic.Partitions {
+			if p.Move == nil || p.Move.Balance == "" || p.Move.In || !slices.ContainsFunc(p.Goal(), func(id model.NodeID) bool { return gone[id] }) {
+				continue
+			}
+			if !slices.ContainsFunc(plan.Stuck, func(s Stuck) bool { return s.Topic == topic.Name && s.Index == int32(i) }) {
+				t.Fatalf("%s/%d moves to %v, %v are gone; stuck: %v", topic.Name, i, p.Goal(), gone, plan.Stuck)
+			}
+		}
+	}
 }
 
 // racked gives the racks that there are.
