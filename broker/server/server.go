@@ -40,28 +40,29 @@ type Server struct {
 	lock    *os.File
 	began   time.Time
 
-	registry   *metrics.Registry
-	storage    *metrics.Storage
-	space      *space
-	damages    *damages
-	memory     *block.Memory // of all segments
-	past       *block.Cache
-	lastSync   atomic.Int64 // of the journal, Unix nanoseconds
-	cores      *core.Set
-	raft       *raft.Host
-	cluster    *cluster.Cluster
-	produce    *produce.Service
-	fetch      *fetch.Service
-	groups     *coordinator.Service
-	replicas   *replicas
-	mover      *mover
+	registry *metrics.Registry
+	storage  *metrics.Storage
+	space    *space
+	damages  *damages
+	memory   *block.Memory // of all segments
+	past     *block.Cache
+	lastSync atomic.Int64 // of the journal, Unix nanoseconds
+	cores    *core.Set
+	raft     *raft.Host
+	cluster  *cluster.Cluster
+	produce  *produce.Service
+	fetch    *fetch.Service
+	groups   *coordinator.Service
+	replicas *replicas
+	mover    *mover
+	giver    *pull.Giver
+	taker    *pull.Taker
+	kafka    *kafka.Server
+	admin    *admin.Server
+	node     *nodeView
+	scripts  *scripts
+
 	rebalancer *rebalancer
-	giver      *pull.Giver
-	taker      *pull.Taker
-	kafka      *kafka.Server
-	admin      *admin.Server
-	node       *nodeView
-	scripts    *scripts
 
 	// identity, shared, verbs, held and moves are for who answers other nodes, from when on there are;
 	// led ticks when what is to be announced has changed.

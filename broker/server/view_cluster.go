@@ -14,16 +14,17 @@ import (
 
 // clusterView answers the admin API's questions about the whole cluster.
 type clusterView struct {
-	node       model.NodeID
-	cluster    *cluster.Cluster
-	cores      *core.Set
-	fetch      *fetch.Service
-	space      *space
-	faults     func() map[model.PartitionID]error
-	damages    *damages
-	sidecar    func() api.Sidecar
-	stopped    func(context.Context) []string // names of scripts
-	reasons    func(context.Context, []model.NodeID) map[model.PartitionID]string
+	node    model.NodeID
+	cluster *cluster.Cluster
+	cores   *core.Set
+	fetch   *fetch.Service
+	space   *space
+	faults  func() map[model.PartitionID]error
+	damages *damages
+	sidecar func() api.Sidecar
+	stopped func(context.Context) []string // names of scripts
+	reasons func(context.Context, []model.NodeID) map[model.PartitionID]string
+
 	rebalancer *rebalancer
 }
 
