@@ -23,6 +23,7 @@ type Cluster interface {
 	// knows. api.ErrConflict: its state, or another's, is in the way.
 	SetMaintenance(ctx context.Context, node model.NodeID, on bool) error
 	Maintenance(ctx context.Context, node model.NodeID) (api.Maintenance, error)
+	Balancer
 }
 
 // Node answers for this broker alone.

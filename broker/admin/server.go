@@ -67,6 +67,7 @@ func New(o Options) (*Server, error) {
 	s.routeCluster()
 	s.routeDrain()
 	s.routeMaintenance()
+	s.routeBalance()
 	s.routeConfig()
 	s.routeScripts()
 	s.routeFeatures()

@@ -15,7 +15,8 @@ import (
 )
 
 func (a *app) partitionsCommand() *cobra.Command {
-	return group("partitions", "Move partitions between nodes", a.partitionsMove(), a.partitionsMoveStatus(), a.partitionsMoveCancel(), a.partitionsTransfer())
+	return group("partitions", "Move partitions between nodes",
+		a.partitionsMove(), a.partitionsMoveStatus(), a.partitionsMoveCancel(), a.partitionsTransfer(), a.balanceStatus("balancer-status"))
 }
 
 // place is TOPIC/PARTITION, or PARTITION of a topic named before.

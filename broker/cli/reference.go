@@ -30,7 +30,7 @@ func reference(b *strings.Builder, c *cobra.Command) {
 	}
 	depth := strings.Count(c.CommandPath(), " ")
 	fmt.Fprintf(b, "%s %s\n\n%s.\n\n", strings.Repeat("#", depth+1), c.CommandPath(), c.Short)
-	if !c.HasSubCommands() {
+	if !c.HasSubCommands() || flagLines(c.LocalNonPersistentFlags()) != "" { // one that does something itself
 		use := c.UseLine()
 		if len(c.Aliases) > 0 {
 			use += "\n(also: " + strings.Join(c.Aliases, ", ") + ")"

@@ -1,6 +1,9 @@
 package config
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // The values of replica.selector.class: Kafka's own classes.
 const (
@@ -61,7 +64,7 @@ func clusterRows() []Row {
 			Doc:     "Whether what a newer version brings is used by itself once all nodes run it. From then on none can go back.",
 			cluster: func(c *Cluster, v value) { c.FeaturesAuto = v.flag }},
 	}
-	return append(append(append(rows, leaderRows()...), groupRows()...), scriptRows()...)
+	return slices.Concat(rows, leaderRows(), groupRows(), scriptRows(), balanceRows())
 }
 
 func leaderRows() []Row {

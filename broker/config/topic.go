@@ -77,6 +77,8 @@ type Cluster struct {
 	LeaderDiskLatency time.Duration // of one write, beyond which it is slow
 	LeaderSidecarDown time.Duration // before what has scripts is given away
 
+	Balance Balance
+
 	ScriptMemoryMax      int64 // bytes, of one instance
 	ScriptMemoryTotalMax int64 // bytes, of all instances of one node
 	ScriptBatchTime      time.Duration

@@ -149,6 +149,10 @@ type Reassignment struct {
 	Partition model.PartitionID `json:"partition"`
 	Replicas  []model.NodeID    `json:"replicas,omitempty"`
 	Cancel    bool              `json:"cancel,omitempty"`
+	// Balance says why nobody but the cluster's own balance asks for it. It then holds only
+	// while the partition is, or is on its way to, From, and by no other's word.
+	Balance string         `json:"balance,omitempty"`
+	From    []model.NodeID `json:"from,omitempty"`
 }
 
 // Moved is the word of who leads a partition: the replicas of the move of this revision

@@ -36,6 +36,8 @@ var Features = []Feature{
 	{"feature-levels", LevelSecond, "The cluster knows each node's build, and a node of an older one is refused."},
 	{"named-listeners", LevelSecond, "Nodes advertise an address for each Kafka listener that has a name."},
 	{"joining", LevelSecond, "Nodes join, come back by another disk, and leave when they are decommissioned and empty."},
+	{"racks", LevelSecond, "A partition's replicas lie in different racks, and a script's children leave a node with their parent."},
+	{"balance", LevelSecond, "Replicas and leaders move on their own."},
 	{"maintenance", LevelSecond, "A node may be kept from leading."},
 	{"renewal", LevelSecond, "A replica whose log or files are damaged begins anew from the others."},
 }

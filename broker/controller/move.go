@@ -24,6 +24,8 @@ type Move struct {
 	Leaving []model.NodeID `json:"leaving,omitempty"`
 	// Drain: nobody has asked for it; a node is being decommissioned.
 	Drain bool `json:"drain,omitempty"`
+	// Balance says why the cluster's own balance asked for it.
+	Balance string `json:"balance,omitempty"`
 }
 
 // Seat is a replica's place: a node, and which of the node's it is.
@@ -168,7 +170,10 @@ func (s *State) reassign(ask *Reassignment, own map[model.TopicID]bool) (*Partit
 	} else if no := s.checkGoal(t, &p, goal); no != nil {
 		return nil, no
 	}
-	move := &Move{Revision: s.version, Replicas: slices.Clone(goal)}
+	if no := ask.overtaken(t, &p); no != nil {
+		return nil, no
+	}
+	move := &Move{Revision: s.version, Replicas: slices.Clone(goal), Balance: ask.Balance}
 	for _, node := range goal {
 		seat, ok := p.Seat(node)
 		if !ok {
@@ -180,6 +185,17 @@ func (s *State) reassign(ask *Reassignment, own map[model.TopicID]bool) (*Partit
 	p.Move = move
 	s.changePartition(t, p, own)
 	return &p, nil
+}
+
+// overtaken refuses what balance planned for a partition that has been moved since.
+func (ask *Reassignment) overtaken(t *Topic, p *Partition) *Refusal {
+	if ask.Balance == "" {
+		return nil
+	}
+	if m := p.Move; !slices.Equal(p.Goal(), ask.From) || m != nil && (m.Balance == "" || m.In) {
+		return refuse(ErrConflict, "partition %d of topic %q has been moved since balance looked at it", p.Index, t.Name)
+	}
+	return nil
 }
 
 // checkGoal refuses what a partition cannot move to.

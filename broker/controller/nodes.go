@@ -133,7 +133,7 @@ func (s *State) drain() {
 				p = s.placer()
 				p.ids = slices.DeleteFunc(p.ids, func(id model.NodeID) bool { return !s.nodes[id].Come() })
 			}
-			goal, ok := p.instead(part.Goal(), leaving)
+			goal, ok := s.instead(p, t, int32(i), leaving)
 			if !ok {
 				continue
 			}

@@ -120,6 +120,9 @@ func (w *world) do(line string) string {
 	if shown, ok := w.show(verb, name); ok {
 		return shown
 	}
+	if verb == "plan" || verb == "balance" {
+		return w.plan(verb == "balance", a)
+	}
 	return w.answer(w.step(w.command(verb, name, a)))
 }
 
@@ -165,7 +168,7 @@ func (w *world) command(verb, name string, a args) Command {
 	switch verb {
 	case "node":
 		n, _ := strconv.Atoi(name)
-		return Command{RegisterNode: &RegisterNode{Node: Node{ID: model.NodeID(n), Host: a.one("host"), Port: 9092, Disk: a.one("disk"), Version: a.one("version"), Level: Level(a.number("level", int64(LevelBuild)))}, ClusterID: a.one("cluster"), Founders: nodeList(a.list("founders"))}}
+		return Command{RegisterNode: &RegisterNode{Node: Node{ID: model.NodeID(n), Host: a.one("host"), Port: 9092, Rack: a.one("rack"), Disk: a.one("disk"), Version: a.one("version"), Level: Level(a.number("level", int64(LevelBuild)))}, ClusterID: a.one("cluster"), Founders: nodeList(a.list("founders"))}}
 	case "create":
 		c := &CreateTopics{DryRun: dry}
 		for _, n := range strings.Split(name, ",") {

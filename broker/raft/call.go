@@ -41,6 +41,8 @@ const (
 	MethodSelfTest
 	// MethodElect asks the leader of a partition to have another node lead it.
 	MethodElect
+	// MethodWeights asks what a node's disk and its replicas hold.
+	MethodWeights
 )
 
 // CallBytesMax bounds a call's body, and an answer's.

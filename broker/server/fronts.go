@@ -45,6 +45,8 @@ func (s *Server) startReplicas(ctx context.Context, _ identity) error {
 	s.moves.Store(s.mover)
 	s.run(s.mover.run)
 	s.run(s.newJudge().run)
+	s.rebalancer = newRebalancer(s)
+	s.run(s.rebalancer.run)
 	s.run(s.scrub)
 	select {
 	case <-s.replicas.settled:
@@ -111,8 +113,8 @@ func (s *Server) startFronts(context.Context, identity) error {
 	view := &clusterView{
 		node: s.n.ID, cluster: s.cluster, cores: s.cores, fetch: s.fetch, space: s.space,
 		faults: s.replicas.faults.all, damages: s.damages, sidecar: s.scripts.sidecar, stopped: s.scripts.stopped,
-		reasons: s.reasons,
-		quorum:  func(ctx context.Context) (raft.Members, error) { return s.raft.Members(ctx, raft.ControllerShard) },
+		reasons: s.reasons, rebalancer: s.rebalancer,
+		quorum: func(ctx context.Context) (raft.Members, error) { return s.raft.Members(ctx, raft.ControllerShard) },
 	}
 	s.node.sidecar = s.scripts.sidecar
 	var err error

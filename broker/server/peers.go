@@ -39,6 +39,11 @@ func (s *Server) answer(ctx context.Context, from model.NodeID, m raft.Method, b
 			return json.Marshal(mover.all())
 		}
 		return nil, s.starting()
+	case raft.MethodWeights:
+		if s.held.Load() != nil {
+			return s.answerWeight(ctx)
+		}
+		return nil, s.starting()
 	case raft.MethodElect:
 		if s.held.Load() != nil {
 			return nil, s.answerElect(body)

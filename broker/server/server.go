@@ -63,6 +63,8 @@ type Server struct {
 	node     *nodeView
 	scripts  *scripts
 
+	rebalancer *rebalancer
+
 	// identity, shared, verbs, held and moves are for who answers other nodes, from when on there are;
 	// led ticks when what is to be announced has changed.
 	identity             atomic.Pointer[identity]

@@ -28,6 +28,8 @@ type clusterView struct {
 	stopped func(context.Context) []string // names of scripts
 	reasons func(context.Context, []model.NodeID) map[model.PartitionID]string
 	quorum  func(context.Context) (raft.Members, error) // the controller's group
+
+	rebalancer *rebalancer
 }
 
 // Info implements admin.Cluster.

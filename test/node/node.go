@@ -132,8 +132,9 @@ func (n *Node) args() []string {
 func (n *Node) TryRestart() error {
 	args := n.args()
 	cmd := exec.Command(args[0], args[1:]...)
-	// Tests are over before the default would flush anything.
-	env := append(os.Environ(), "MILLRACE_FLUSH_DELAY=10ms")
+	// Tests are over before the default would flush anything, and say themselves where
+	// replicas are to be.
+	env := append(os.Environ(), "MILLRACE_FLUSH_DELAY=10ms", "MILLRACE_MILLRACE_BALANCE_PAUSED=true")
 	cmd.Env, cmd.Dir = append(env, n.O.Env...), n.O.Home
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	log, err := os.OpenFile(n.LogPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
