@@ -150,6 +150,7 @@ func (deaf) Start() error { return nil }
 func (h *Host) hear(b pb.MessageBatch) {
 	h.openMu.RLock() // the library does not stand a message when it is closed
 	defer h.openMu.RUnlock()
+	b.Requests = h.withoutLost(b.Requests)
 	for all := b.Requests; len(all) > 0 && !h.closed; {
 		k, n := hostOf(model.ShardID(all[0].ShardID)), 1
 		for n < len(all) && hostOf(model.ShardID(all[n].ShardID)) == k {
@@ -166,7 +167,7 @@ func (h *Host) hearChunk(c pb.Chunk) bool {
 	h.openMu.RLock()
 	defer h.openMu.RUnlock()
 	e := h.ears[hostOf(model.ShardID(c.ShardID))].Load()
-	return !h.closed && e != nil && e.chunks(c)
+	return !h.closed && e != nil && !h.isLost(replicaNode(c.From)) && e.chunks(c)
 }
 
 // closeHosts closes all NodeHosts, the journal's last.
