@@ -37,6 +37,7 @@ type Command struct {
 	Moved              *Moved              `json:"moved,omitempty"`
 	DecommissionNode   *DecommissionNode   `json:"decommission_node,omitempty"`
 	RecommissionNode   *RecommissionNode   `json:"recommission_node,omitempty"`
+	ForgetLost         *ForgetLost         `json:"forget_lost,omitempty"`
 }
 
 // RegisterNode enters a node or changes its addresses. ClusterID and Founders are

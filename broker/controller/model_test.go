@@ -72,7 +72,9 @@ func randomCommand(t *rapid.T, s *State) Command {
 	if sc, ok := s.scripts[script]; ok {
 		expect = sc.Activation
 	}
-	switch rapid.IntRange(0, 15).Draw(t, "kind") {
+	switch rapid.IntRange(0, 16).Draw(t, "kind") {
+	case 16:
+		return Command{ForgetLost: &ForgetLost{Nodes: []model.NodeID{model.NodeID(rapid.IntRange(1, 3).Draw(t, "node"))}, BeginEmpty: rapid.Bool().Draw(t, "begin")}}
 	case 11, 12:
 		return randomMove(t, id)
 	case 13:
@@ -166,7 +168,7 @@ func (h *history) check(t *rapid.T, s *State) {
 				t.Fatalf("shard %d of %s was %s's", p.Shard, id, owner)
 			}
 			h.shards[p.Shard] = topic.PartitionID(int32(i))
-			if len(p.Replicas) == 0 || len(p.Replicas) > len(s.nodes) {
+			if len(p.Replicas) == 0 || len(p.Replicas) > len(s.nodes) && !allLost(s, &p) {
 				t.Fatalf("%s/%d has replicas %v", topic.Name, i, p.Replicas)
 			}
 			h.checkSeats(t, &p)
@@ -180,6 +182,11 @@ func (h *history) check(t *rapid.T, s *State) {
 	checkAcyclic(t, s)
 }
 
+// allLost tells whether no replica of a partition is on a node that there is.
+func allLost(s *State, p *Partition) bool {
+	return !slices.ContainsFunc(p.Holders(), func(id model.NodeID) bool { return s.nodes[id] != nil })
+}
+
 // checkDrained: nothing is left on a node that is being decommissioned if another could
 // take it.
 func checkDrained(t *rapid.T, s *State, p *Partition) {
@@ -189,7 +196,7 @@ func checkDrained(t *rapid.T, s *State, p *Partition) {
 			free++
 		}
 	}
-	left := slices.DeleteFunc(slices.Clone(p.Goal()), s.active)
+	left := slices.DeleteFunc(slices.Clone(p.Goal()), func(id model.NodeID) bool { return s.active(id) || s.nodes[id] == nil })
 	if len(left) > 0 && len(left) <= free {
 		t.Fatalf("%v stays on %v, %d others could take it", p.Goal(), left, free)
 	}

@@ -54,6 +54,8 @@ func (s *State) step(c *Command) (r Result, changed bool) {
 		return s.decommissionNode(c.DecommissionNode)
 	case c.RecommissionNode != nil:
 		return s.recommissionNode(c.RecommissionNode)
+	case c.ForgetLost != nil:
+		return s.forgetLost(c.ForgetLost)
 	}
 	return Result{Refused: refuse(ErrCommand, "it asks nothing that this build knows")}, false
 }

@@ -1,0 +1,119 @@
+package controller
+
+import (
+	"slices"
+
+	"github.com/millrace-io/millrace/broker/model"
+)
+
+// ForgetLost strikes out nodes that are gone for ever, with their disks. Their replicas are
+// lost; those that are left make up the partition. A partition of which none is left
+// begins anew, empty, if BeginEmpty says so or its topic is internal, which nobody could
+// delete; else it stays what it was, without a leader. It may be repeated.
+type ForgetLost struct {
+	Nodes      []model.NodeID `json:"nodes"`
+	BeginEmpty bool           `json:"begin_empty,omitempty"`
+}
+
+// Forgotten tells what ForgetLost has found: partitions that have fewer replicas now, those
+// that have begun anew, and those that are lost.
+type Forgotten struct {
+	Fewer []model.PartitionID `json:"fewer,omitempty"`
+	Begun []model.PartitionID `json:"begun,omitempty"`
+	Lost  []model.PartitionID `json:"lost,omitempty"`
+}
+
+func (s *State) forgetLost(c *ForgetLost) (Result, bool) {
+	changed := false
+	for _, id := range c.Nodes {
+		if _, known := s.nodes[id]; known {
+			s.dropNode(id)
+			changed = true
+		}
+	}
+	if len(s.nodes) == 0 {
+		return refused(refuse(ErrInvalidNode, "of all nodes none is left when %v are forgotten", c.Nodes))
+	}
+	f := &forgetting{s: s, begin: c.BeginEmpty, found: &Forgotten{}}
+	for _, t := range s.Topics() {
+		n := *t
+		n.Partitions = slices.Clone(t.Partitions)
+		touched := false
+		for i := range n.Partitions {
+			touched = f.partition(t, &n.Partitions[i]) || touched
+		}
+		if touched {
+			s.put(&n)
+			changed = true
+		}
+	}
+	return Result{Forgotten: f.found}, changed
+}
+
+// dropNode strikes a node out, with its settings.
+func (s *State) dropNode(id model.NodeID) {
+	delete(s.nodes, id)
+	delete(s.nodeConfigs, id)
+}
+
+// forgetting is one ForgetLost on its way through the topics.
+type forgetting struct {
+	s     *State
+	begin bool
+	place *placer // made when it is needed
+	found *Forgotten
+}
+
+// partition changes p in place, and tells whether it has.
+func (f *forgetting) partition(t *Topic, p *Partition) bool {
+	isLost := func(seat Seat) bool { _, known := f.s.nodes[seat.Node]; return !known }
+	if !slices.ContainsFunc(p.Seats(), isLost) {
+		return false
+	}
+	left := slices.DeleteFunc(p.Seats()[:len(p.Replicas)], isLost)
+	if len(left) == 0 && p.Move != nil { // whoever was on its way has what it was sent
+		left = slices.DeleteFunc(p.Move.Seats(), isLost)
+	}
+	id := t.PartitionID(p.Index)
+	switch {
+	case len(left) > 0:
+		f.shrink(p, left)
+		f.found.Fewer = append(f.found.Fewer, id)
+		return true
+	case (f.begin || t.Internal) && f.restart(p):
+		f.found.Begun = append(f.found.Begun, id)
+		return true
+	}
+	f.found.Lost = append(f.found.Lost, id)
+	return false
+}
+
+// shrink leaves a partition on the seats that are left. It is a move that all are in
+// already: its leader removes from the group whoever else is there. A move that was under
+// way is given up.
+func (f *forgetting) shrink(p *Partition, left []Seat) {
+	m := &Move{Revision: f.s.version, In: true}
+	for _, s := range left {
+		m.Replicas, m.Births = append(m.Replicas, s.Node), append(m.Births, s.Birth)
+	}
+	m.Leaving = without(p.Holders(), m.Replicas)
+	p.Replicas, p.Births, p.Moved, p.Move = m.Replicas, m.Births, f.s.version, m
+	if !slices.ContainsFunc(p.Births, func(b model.Birth) bool { return b > 0 }) {
+		p.Births = nil
+	}
+}
+
+// restart gives a partition a new group, as if it was made now. False if no node can take it.
+func (f *forgetting) restart(p *Partition) bool {
+	if f.place == nil {
+		f.place = f.s.placer()
+		f.place.ids = slices.DeleteFunc(f.place.ids, func(id model.NodeID) bool { return !f.s.nodes[id].Come() })
+	}
+	count := min(len(p.Replicas), len(f.place.ids))
+	if count == 0 {
+		return false
+	}
+	*p = Partition{Index: p.Index, Shard: f.s.next.Shard, Replicas: f.place.place(int16(count))}
+	f.s.next.Shard++
+	return true
+}
