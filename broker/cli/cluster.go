@@ -15,7 +15,7 @@ import (
 func (a *app) clusterCommand() *cobra.Command {
 	return group("cluster", "Look at the cluster; change its settings",
 		a.clusterInfo(), a.clusterHealth(), a.clusterCerts(), a.configCommand(), a.partitionsCommand(),
-		a.decommission(), a.recommission(), a.decommissionStatus())
+		a.decommission(), a.recommission(), a.decommissionStatus(), a.recoverLostMajority())
 }
 
 type clusterDescription struct {

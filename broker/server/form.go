@@ -27,12 +27,13 @@ type greeting struct {
 	// Settled: Come is right. A node that has just started may not know yet.
 	Settled bool           `json:"settled"`
 	Come    []model.NodeID `json:"come"` // nodes that have been part of the cluster
+	Lost    []lostNode     `json:"lost,omitempty"`
 }
 
 // greet answers raft.MethodIdentity.
 func (s *Server) greet() ([]byte, error) {
 	id := s.identity.Load()
-	g := greeting{Node: id.Node, Cluster: id.Cluster, Formed: id.Formed, Settled: !id.Formed}
+	g := greeting{Node: id.Node, Cluster: id.Cluster, Formed: id.Formed, Settled: !id.Formed, Lost: id.Lost}
 	if c := s.shared.Load(); c != nil && id.Formed {
 		m := c.Metadata()
 		g.Settled = m.ClusterID != ""
@@ -92,6 +93,9 @@ func (id identity) judge(g greeting) error {
 	}
 	if id.Formed && g.Cluster != id.Cluster {
 		return fmt.Errorf("%w: node %d is of cluster %s, this one of %s", ErrOtherCluster, g.Node, g.Cluster, id.Cluster)
+	}
+	if err := id.givenUp(g); err != nil {
+		return err
 	}
 	for _, known := range g.Come {
 		if known == id.Node && !id.Formed {

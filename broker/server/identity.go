@@ -52,14 +52,16 @@ type identity struct {
 	// Deployment is drawn from the seeds that the node first had, so that nodes of
 	// clusters that were formed apart take no message from each other; 0: it is alone.
 	Deployment uint64 `json:"deployment,omitempty"`
+	// Lost are nodes that were given up with their disks: see RecoverLostMajority.
+	Lost []lostNode `json:"lost,omitempty"`
 }
 
-// members are all nodes that form the cluster, this one among them.
+// members are all nodes that form the cluster and were not given up, this one among them.
 func (id identity) members() []model.NodeID {
 	if len(id.Founders) == 0 {
 		return []model.NodeID{id.Node}
 	}
-	return id.Founders
+	return id.withoutLost(id.Founders)
 }
 
 // newIdentity is that of a new directory.

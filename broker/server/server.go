@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -163,6 +164,9 @@ func (s *Server) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := checkRecovery(s.n.DataDir); err != nil {
+		return err
+	}
 	s.identity.Store(&id)
 	for _, step := range s.steps() {
 		if err := step(ctx, id); err != nil {
@@ -272,7 +276,7 @@ func (s *Server) openRaft(id identity, memory int64) error {
 	}
 	fileBytes, bytesMax := journalSizes(s.n, memory, s.space.Total())
 	s.raft, err = raft.Open(raft.Options{
-		Dir: s.path("raft"), Node: s.n.ID, Deployment: id.Deployment, Listen: listen, Advertise: advertise, Log: s.log,
+		Dir: s.path("raft"), Node: s.n.ID, Deployment: id.Deployment, Lost: id.lost(), Listen: listen, Advertise: advertise, Log: s.log,
 		TLS: secured, JournalFileBytes: fileBytes, JournalBytesMax: bytesMax,
 		Fatal: s.die, Pinned: s.cores.Release, Synced: s.synced, Answer: s.answer,
 	})
@@ -280,7 +284,7 @@ func (s *Server) openRaft(id identity, memory int64) error {
 		return err
 	}
 	for _, seed := range s.n.Seeds {
-		if seed.ID != s.n.ID {
+		if seed.ID != s.n.ID && !slices.Contains(id.lost(), seed.ID) {
 			s.raft.SetAddress(seed.ID, seed.Address)
 		}
 	}
@@ -401,6 +405,9 @@ func (s *Server) startController(ctx context.Context, id identity) error {
 	}
 	s.run(s.followLeaders)
 	if err := s.register(ctx, id); err != nil {
+		return err
+	}
+	if err := s.forgetLost(ctx); err != nil {
 		return err
 	}
 	s.run(s.followNodes)
