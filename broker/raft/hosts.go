@@ -61,17 +61,17 @@ func (h *Host) home(shard model.ShardID) (*dragonboat.NodeHost, error) {
 	return h.openHost(k)
 }
 
-// hostDir is where the library keeps the k-th NodeHost's own.
-func (h *Host) hostDir(k int) string {
+// hostDir is where the library keeps the k-th NodeHost's own; dir is Options.Dir.
+func hostDir(dir string, k int) string {
 	if k == 0 {
-		return h.options.Dir
+		return dir
 	}
-	return filepath.Join(h.options.Dir, "host"+strconv.Itoa(k))
+	return filepath.Join(dir, "host"+strconv.Itoa(k))
 }
 
 // openHost opens the k-th NodeHost: the first before all others.
 func (h *Host) openHost(k int) (*dragonboat.NodeHost, error) {
-	o, dir := &h.options, h.hostDir(k)
+	o, dir := &h.options, hostDir(h.options.Dir, k)
 	n, err := dragonboat.NewNodeHost(config.NodeHostConfig{
 		NodeHostDir:       dir,
 		NodeHostID:        target(o.Node),

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -281,6 +282,51 @@ func TestGoOnFromNothing(t *testing.T) {
 	}
 }
 
+// TestMidway: a replica that was to follow a note, and has not, cannot go on.
+func TestMidway(t *testing.T) {
+	t.Parallel()
+	dir, self := t.TempDir(), Member{Node: 2}
+	if err := writeGroup(disk.OS{}, dir, self); err != nil {
+		t.Fatal(err)
+	}
+	l, err := OpenStopped(disk.OS{}, dir, self.Node, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	below := filepath.Join("host", "deployment", "part", "replica", "snapshot", "file")
+	ss := pb.Snapshot{ShardID: uint64(shard), Index: 20, Term: 4, Filepath: filepath.Join("/elsewhere", below)}
+	u := pb.Update{ShardID: uint64(shard), ReplicaID: self.id(), Snapshot: ss, State: pb.State{Term: 4, Vote: 1, Commit: 20}}
+	if err := l.journal.SaveRaftState([]pb.Update{u}, 0); err != nil {
+		t.Fatal(err)
+	}
+	damaged := func() bool {
+		all, err := l.Groups()
+		if err != nil || len(all) != 1 {
+			t.Fatalf("%+v, %v", all, err)
+		}
+		if all[0].Damaged != "" {
+			if err := l.GoOn(&all[0], 9, nil); !errors.Is(err, ErrLogDamaged) {
+				t.Errorf("it goes on: %v", err)
+			}
+		}
+		return all[0].Damaged != ""
+	}
+	if damaged() {
+		t.Error("a snapshot without a note keeps it from going on")
+	}
+	path := filepath.Join(dir, below)
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, append(make([]byte, 1024), frameNote([]byte("from node 1"))...), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if !damaged() {
+		t.Error("a note that was not followed does not keep it from going on")
+	}
+}
+
 // TestGoOnThroughPowerCuts: cut at every change of the disk, it has happened or not, and
 // can be done again.
 func TestGoOnThroughPowerCuts(t *testing.T) {
@@ -342,7 +388,7 @@ func writeGroup(fs disk.FS, dir string, self Member) error {
 	if err != nil {
 		return err
 	}
-	l := &StoppedLog{node: self.Node, journal: j}
+	l := &StoppedLog{node: self.Node, dir: dir, journal: j}
 	made := pb.NewBootstrapInfo(false, pb.OnDiskStateMachine, map[uint64]string{1: target(0), 2: target(1), 3: target(2)})
 	err = j.SaveBootstrapInfo(uint64(shard), self.id(), made)
 	if err != nil {

@@ -30,19 +30,20 @@ const (
 // data directory's lock.
 type StoppedLog struct {
 	node    model.NodeID
+	dir     string // a Host's Options.Dir
 	journal *journal.Journal
 }
 
 // OpenStopped opens the log in dir, a Host's Options.Dir. It begins a new file of the
 // journal as a start does, and changes no replica.
 func OpenStopped(fs disk.FS, dir string, node model.NodeID, log *slog.Logger) (*StoppedLog, error) {
-	dir = filepath.Join(dir, journalDir)
-	if _, err := fs.Stat(dir); err != nil {
+	l := &StoppedLog{node: node, dir: dir}
+	files := filepath.Join(dir, journalDir)
+	if _, err := fs.Stat(files); err != nil {
 		return nil, fmt.Errorf("open raft log: %w", err)
 	}
-	l := &StoppedLog{node: node}
 	j, err := journal.Open(journal.Options{
-		FS: fs, Dir: dir, FileBytes: stoppedFileBytes, BytesMax: stoppedBytesMax, Log: log,
+		FS: fs, Dir: files, FileBytes: stoppedFileBytes, BytesMax: stoppedBytesMax, Log: log,
 		Fatal: func(error) {}, // whoever waits is told too
 	})
 	if err != nil {
@@ -60,7 +61,8 @@ type Group struct {
 	Shard model.ShardID `json:"shard"`
 	// Birth is that of the node's replica.
 	Birth model.Birth `json:"birth,omitempty"`
-	// Damaged says what the replica's log has lost; nothing else is known of it then.
+	// Damaged says what the replica's log has lost, or what else keeps it from going on;
+	// nothing else is known of it then.
 	Damaged string `json:"damaged,omitempty"`
 	// Term is the last one that the replica has heard of, LastTerm that of its last entry.
 	Term      uint64 `json:"term"`
@@ -105,12 +107,20 @@ func (l *StoppedLog) Groups() ([]Group, error) {
 	return groups, nil
 }
 
+// midway is said of a replica that was stopped while it took files: between the first and
+// the last of them it is neither what it was nor what it is to be.
+const midway = "it was taking the partition's files from another node; if that had just ended, a start and a stop make it good"
+
 // read fills g from the log: what the library would find at the next start.
 func (l *StoppedLog) read(g *Group) error {
 	shard, id := uint64(g.Shard), l.Self(g).id()
 	ss, err := l.journal.GetSnapshot(shard, id)
 	if err != nil {
 		return err
+	}
+	if hasNote(l.dir, g.Shard, ss) {
+		g.Damaged = midway
+		return nil
 	}
 	rs, err := l.journal.ReadRaftState(shard, id, ss.Index)
 	unsaved := errors.Is(err, raftio.ErrNoSavedLog)
