@@ -282,6 +282,43 @@ func TestGoOnFromNothing(t *testing.T) {
 	}
 }
 
+// TestPad: files that came from another node, and are ahead of the log, are gone on from: the
+// next command lies behind what they hold. Of a log that has lost something nothing is made up.
+func TestPad(t *testing.T) {
+	t.Parallel()
+	for name, installed := range map[string]uint64{"installed": 30, "lost": 0} {
+		dir, self := t.TempDir(), Member{Node: 2}
+		if err := errors.Join(writeGroup(disk.OS{}, dir, self), goOnAlone(disk.OS{}, dir, self.Node)); err != nil {
+			t.Fatal(err)
+		}
+		p := &peers{net: transport.NewMemory(), shard: shard}
+		p.dirs[2] = dir
+		t.Cleanup(p.close)
+		p.open(t, 2, memberAddress(2))
+		m := &counting{durable: 30, index: 30}
+		p.machines[2] = m
+		if err := p.hosts[2].StartReplica(Replica{Shard: shard, Members: []model.NodeID{2}, Installed: installed}, m); err != nil {
+			t.Fatal(err)
+		}
+		err := p.hosts[2].CheckLog(shard, 30, installed)
+		if name == "lost" {
+			if !errors.Is(err, ErrLogDamaged) {
+				t.Errorf("a log that has lost entries: %v", err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.propose(t, "next", 2)
+		m.mu.Lock()
+		if m.index <= 30 || string(bytes.Join(m.entries, nil)) != "next" {
+			t.Errorf("it stands at %d with %q", m.index, m.entries)
+		}
+		m.mu.Unlock()
+	}
+}
+
 // TestMidway: a replica that was to follow a note, and has not, cannot go on.
 func TestMidway(t *testing.T) {
 	t.Parallel()
@@ -304,6 +341,9 @@ func TestMidway(t *testing.T) {
 		all, err := l.Groups()
 		if err != nil || len(all) != 1 {
 			t.Fatalf("%+v, %v", all, err)
+		}
+		if all[0].Damaged == "" && !all[0].Taken {
+			t.Error("it is not said that its files came from another node")
 		}
 		if all[0].Damaged != "" {
 			if err := l.GoOn(&all[0], 9, nil); !errors.Is(err, ErrLogDamaged) {
@@ -376,7 +416,7 @@ func TestGoOnThroughPowerCuts(t *testing.T) {
 	}
 }
 
-// writtenEntries are what writeGroup writes: three members, and commands.
+// writtenEntries are what writeGroup writes: three members, and what leaders begin with.
 const writtenEntries = 8
 
 // writeGroup writes the log of a member of three, half of it undecided.
@@ -399,7 +439,7 @@ func writeGroup(fs disk.FS, dir string, self Member) error {
 		return err
 	}
 	for len(es) < writtenEntries {
-		es = append(es, pb.Entry{Term: 4, Index: uint64(len(es) + 1), Cmd: []byte("command")})
+		es = append(es, pb.Entry{Term: 4, Index: uint64(len(es) + 1)})
 	}
 	u := pb.Update{ShardID: uint64(shard), ReplicaID: self.id(), State: pb.State{Term: 4, Vote: 1, Commit: 5}, EntriesToSave: es}
 	return errors.Join(j.SaveRaftState([]pb.Update{u}, 0), j.Close())

@@ -70,6 +70,8 @@ type Group struct {
 	LastIndex uint64 `json:"last_index"`
 	// Commit is how far the replica knows the log to be decided: it may be further.
 	Commit uint64 `json:"commit"`
+	// Taken: the replica's files came from another node, and may be ahead of its log.
+	Taken bool `json:"taken,omitempty"`
 	// Members are those of the log's end, Decided those of Commit.
 	Members Members `json:"members"`
 	Decided Members `json:"decided"`
@@ -127,6 +129,7 @@ func (l *StoppedLog) read(g *Group) error {
 	if err != nil && !unsaved {
 		return err
 	}
+	g.Taken = g.Shard != ControllerShard && !pb.IsEmptySnapshot(ss) && !ss.Dummy
 	r := newRoster(ss.Membership)
 	if unsaved && pb.IsEmptySnapshot(ss) {
 		return l.readBootstrap(g, r)

@@ -115,7 +115,9 @@ func (r *Report) complete(reported, known map[model.NodeID]bool) error {
 	return nil
 }
 
-// decide says what becomes of a group that these hold.
+// decide says what becomes of a group that these hold. Of replicas whose files may be ahead
+// of their log one stays, and then alone: what is in the files only, no log can give to
+// others, and the files of one cannot be taken back to where another's log ends.
 func decide(all []held, lost []model.NodeID) Decision {
 	d := Decision{Shard: all[0].Shard, Fate: Ends, By: model.NoNode}
 	best, why := choose(all)
@@ -124,10 +126,11 @@ func decide(all []held, lost []model.NodeID) Decision {
 		return d
 	}
 	d.LastTerm, d.LastIndex = best.LastTerm, best.LastIndex
-	alive := map[raft.Member]bool{}
+	alive, fits := map[raft.Member]bool{}, map[raft.Member]bool{}
 	for _, h := range all {
 		if h.Damaged == "" {
 			alive[h.self()] = true
+			fits[h.self()] = h.self() == best.self() || !h.Taken && !best.Taken
 		}
 		d.Term = max(d.Term, h.Term+1)
 	}
@@ -138,10 +141,10 @@ func decide(all []held, lost []model.NodeID) Decision {
 	d.Fate, d.By, d.Why = GoesOn, best.node, why
 	d.Undecided = best.LastIndex - min(best.Commit, best.LastIndex)
 	for _, m := range best.Members.Voters {
-		d.sort(m, alive[m])
+		d.sort(m, fits[m])
 	}
 	for _, m := range best.Members.Learners { // one whose node is there may be about to start
-		d.sort(m, alive[m] || !isLost(m))
+		d.sort(m, fits[m] || !alive[m] && !isLost(m))
 	}
 	return d
 }

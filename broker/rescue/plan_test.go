@@ -13,10 +13,12 @@ import (
 )
 
 // group is what a node holds of shard 100: "term.index/commit voters;learners", and
-// " was voters" where others were decided. A member is node or node.birth.
+// " was voters" where others were decided, " taken" where its files were. A member is node
+// or node.birth.
 func group(t *testing.T, text string) raft.Group {
 	t.Helper()
 	g := raft.Group{Shard: 100}
+	text, g.Taken = strings.CutSuffix(text, " taken")
 	var members, was string
 	text, was, _ = strings.Cut(text, " was ")
 	if _, err := fmt.Sscanf(text, "%d.%d/%d %s", &g.LastTerm, &g.LastIndex, &g.Commit, &members); err != nil {
@@ -95,6 +97,9 @@ func TestDecide(t *testing.T) {
 		"a learner":              {[]model.NodeID{1, 2}, []string{"0.1: 3.10/10 1,2;0.1"}, "goes on by 0 in 4, stay [{0 1}] gone [{1 0} {2 0}], 0 undecided: node 0 was about to become a member, and may lack what it was not sent yet"},
 		"a voter before learner": {[]model.NodeID{2, 3}, []string{"0: 3.10/10 0,2,3;1.1", "1.1: 3.12/12 0,2,3;1.1"}, "goes on by 0 in 4, stay [{0 0} {1 1}] gone [{2 0} {3 0}], 0 undecided"},
 		"a learner to be":        {[]model.NodeID{1, 2}, []string{"0: 3.10/10 0,1,2;3.1", "3: "}, "goes on by 0 in 4, stay [{0 0} {3 1}] gone [{1 0} {2 0}], 0 undecided"},
+		"files taken, others":    {[]model.NodeID{2, 3, 4}, []string{"0: 3.10/8 0,1,2,3,4", "1: 3.9/8 0,1,2,3,4 taken"}, "goes on by 0 in 4, stay [{0 0}] gone [{1 0} {2 0} {3 0} {4 0}], 2 undecided"},
+		"files taken, own":       {[]model.NodeID{2, 3, 4}, []string{"0: 3.10/10 0,1,2,3,4 taken", "1: 3.9/8 0,1,2,3,4"}, "goes on by 0 in 4, stay [{0 0}] gone [{1 0} {2 0} {3 0} {4 0}], 0 undecided"},
+		"files taken, enough":    {[]model.NodeID{2}, []string{"0: 3.10/10 0,1,2 taken", "1: 3.9/8 0,1,2"}, "keeps its majority"},
 		// Undecided changes of members count where they are, and where they are not.
 		"undecided, fewer": {[]model.NodeID{1, 2}, []string{"0: 3.10/8 0 was 0,1"}, "goes on by 0 in 4, stay [{0 0}] gone [], 2 undecided"},
 		"undecided, more":  {[]model.NodeID{1, 2}, []string{"0: 3.10/8 0,1 was 0"}, "goes on by 0 in 4, stay [{0 0}] gone [{1 0}], 2 undecided"},
