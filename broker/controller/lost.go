@@ -23,6 +23,24 @@ type Forgotten struct {
 	Lost  []model.PartitionID `json:"lost,omitempty"`
 }
 
+// Commands that only the lost nodes had may have given ids away that are in use: a client
+// goes on with its producer id, a group remembers which of its replicas are dead. None of
+// them may be given twice, so that all counters leap over what may have been given.
+const (
+	producersLeapt model.ProducerID = 1 << 32
+	shardsLeapt    model.ShardID    = 1 << 20 // a multiple of what raft counts its hosts by
+	scriptsLeapt   model.ScriptID   = 1 << 20
+	activationLeap model.Activation = 1 << 20
+	birthsLeapt    model.Birth      = 1 << 16
+)
+
+func (s *State) leap() {
+	s.next.Producer += producersLeapt
+	s.next.Shard += shardsLeapt
+	s.next.Script += scriptsLeapt
+	s.next.Activation += activationLeap
+}
+
 func (s *State) forgetLost(c *ForgetLost) (Result, bool) {
 	changed := false
 	for _, id := range c.Nodes {
@@ -35,6 +53,10 @@ func (s *State) forgetLost(c *ForgetLost) (Result, bool) {
 		return refused(refuse(ErrInvalidNode, "of all nodes none is left when %v are forgotten", c.Nodes))
 	}
 	f := &forgetting{s: s, begin: c.BeginEmpty, found: &Forgotten{}}
+	if changed {
+		s.leap()
+		f.births = birthsLeapt
+	}
 	for _, t := range s.Topics() {
 		n := *t
 		n.Partitions = slices.Clone(t.Partitions)
@@ -58,17 +80,20 @@ func (s *State) dropNode(id model.NodeID) {
 
 // forgetting is one ForgetLost on its way through the topics.
 type forgetting struct {
-	s     *State
-	begin bool
-	place *placer // made when it is needed
-	found *Forgotten
+	s      *State
+	begin  bool
+	births model.Birth // that may have been given
+	place  *placer     // made when it is needed
+	found  *Forgotten
 }
 
 // partition changes p in place, and tells whether it has.
 func (f *forgetting) partition(t *Topic, p *Partition) bool {
+	p.Born += f.births
+	leapt := f.births > 0
 	isLost := func(seat Seat) bool { _, known := f.s.nodes[seat.Node]; return !known }
 	if !slices.ContainsFunc(p.Seats(), isLost) {
-		return false
+		return leapt
 	}
 	left := slices.DeleteFunc(p.Seats()[:len(p.Replicas)], isLost)
 	if len(left) == 0 && p.Move != nil { // whoever was on its way has what it was sent
@@ -85,7 +110,7 @@ func (f *forgetting) partition(t *Topic, p *Partition) bool {
 		return true
 	}
 	f.found.Lost = append(f.found.Lost, id)
-	return false
+	return leapt
 }
 
 // shrink leaves a partition on the seats that are left. It is a move that all are in

@@ -115,6 +115,10 @@ func (r *Report) complete(reported, known map[model.NodeID]bool) error {
 	return nil
 }
 
+// termsLeapt are terms that only the lost nodes may have seen: a term is a partition's leader
+// epoch, and a client takes no word of an older one than it knows.
+const termsLeapt = 10_000
+
 // decide says what becomes of a group that these hold. Of replicas whose files may be ahead
 // of their log one stays, and then alone: what is in the files only, no log can give to
 // others, and the files of one cannot be taken back to where another's log ends.
@@ -132,7 +136,7 @@ func decide(all []held, lost []model.NodeID) Decision {
 			alive[h.self()] = true
 			fits[h.self()] = h.self() == best.self() || !h.Taken && !best.Taken
 		}
-		d.Term = max(d.Term, h.Term+1)
+		d.Term = max(d.Term, h.Term+termsLeapt)
 	}
 	isLost := func(m raft.Member) bool { return slices.Contains(lost, m.Node) }
 	if !slices.ContainsFunc(everybody(best.Group), isLost) || majority(best.Members.Voters, alive) && majority(best.Decided.Voters, alive) {
