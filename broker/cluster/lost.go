@@ -4,13 +4,12 @@ import (
 	"context"
 
 	"github.com/millrace-io/millrace/broker/controller"
-	"github.com/millrace-io/millrace/broker/model"
 )
 
 // ForgetLost strikes out nodes that are gone for ever: see controller.ForgetLost. It may
 // be repeated.
-func (c *Cluster) ForgetLost(ctx context.Context, nodes []model.NodeID, beginEmpty bool) (controller.Forgotten, error) {
-	r, err := c.propose(ctx, controller.Command{ForgetLost: &controller.ForgetLost{Nodes: nodes, BeginEmpty: beginEmpty}})
+func (c *Cluster) ForgetLost(ctx context.Context, ask controller.ForgetLost) (controller.Forgotten, error) {
+	r, err := c.propose(ctx, controller.Command{ForgetLost: &ask})
 	if err != nil || r.Forgotten == nil {
 		return controller.Forgotten{}, err
 	}

@@ -13,6 +13,15 @@ import (
 type ForgetLost struct {
 	Nodes      []model.NodeID `json:"nodes"`
 	BeginEmpty bool           `json:"begin_empty,omitempty"`
+	// Dead are replicas of other nodes that their groups go on without. Each comes back
+	// under a new birth.
+	Dead []DeadSeat `json:"dead,omitempty"`
+}
+
+// DeadSeat is a replica that its group has none of any more.
+type DeadSeat struct {
+	Shard model.ShardID `json:"shard"`
+	Seat
 }
 
 // Forgotten tells what ForgetLost has found: partitions that have fewer replicas now, those
@@ -52,7 +61,10 @@ func (s *State) forgetLost(c *ForgetLost) (Result, bool) {
 	if len(s.nodes) == 0 {
 		return refused(refuse(ErrInvalidNode, "of all nodes none is left when %v are forgotten", c.Nodes))
 	}
-	f := &forgetting{s: s, begin: c.BeginEmpty, found: &Forgotten{}}
+	f := &forgetting{s: s, begin: c.BeginEmpty, dead: map[DeadSeat]bool{}, found: &Forgotten{}}
+	for _, d := range c.Dead {
+		f.dead[d] = true
+	}
 	if changed {
 		s.leap()
 		f.births = birthsLeapt
@@ -82,6 +94,7 @@ func (s *State) dropNode(id model.NodeID) {
 type forgetting struct {
 	s      *State
 	begin  bool
+	dead   map[DeadSeat]bool
 	births model.Birth // that may have been given
 	place  *placer     // made when it is needed
 	found  *Forgotten
@@ -91,18 +104,21 @@ type forgetting struct {
 func (f *forgetting) partition(t *Topic, p *Partition) bool {
 	p.Born += f.births
 	leapt := f.births > 0
-	isLost := func(seat Seat) bool { _, known := f.s.nodes[seat.Node]; return !known }
-	if !slices.ContainsFunc(p.Seats(), isLost) {
+	isDead := func(seat Seat) bool { return f.dead[DeadSeat{p.Shard, seat}] }
+	isGone := func(seat Seat) bool { return f.s.nodes[seat.Node] == nil || isDead(seat) }
+	if !slices.ContainsFunc(p.Seats(), isGone) {
 		return leapt
 	}
-	left := slices.DeleteFunc(p.Seats()[:len(p.Replicas)], isLost)
+	had := p.Seats()[:len(p.Replicas)]
+	left := slices.DeleteFunc(slices.Clone(had), isGone)
 	if len(left) == 0 && p.Move != nil { // whoever was on its way has what it was sent
-		left = slices.DeleteFunc(p.Move.Seats(), isLost)
+		left = slices.DeleteFunc(p.Move.Seats(), isGone)
 	}
+	again := slices.DeleteFunc(had, func(s Seat) bool { return !isDead(s) || f.s.nodes[s.Node] == nil })
 	id := t.PartitionID(p.Index)
 	switch {
 	case len(left) > 0:
-		f.shrink(p, left)
+		f.shrink(p, left, again)
 		f.found.Fewer = append(f.found.Fewer, id)
 		return true
 	case (f.begin || t.Internal) && f.restart(p):
@@ -113,19 +129,32 @@ func (f *forgetting) partition(t *Topic, p *Partition) bool {
 	return leapt
 }
 
-// shrink leaves a partition on the seats that are left. It is a move that all are in
-// already: its leader removes from the group whoever else is there. A move that was under
-// way is given up.
-func (f *forgetting) shrink(p *Partition, left []Seat) {
-	m := &Move{Revision: f.s.version, In: true}
-	for _, s := range left {
-		m.Replicas, m.Births = append(m.Replicas, s.Node), append(m.Births, s.Birth)
+// shrink leaves a partition on the seats that are left, and has those of again, if any, come
+// back. It is a move, whose leader removes from the group whoever else is there; one that was
+// under way is given up.
+func (f *forgetting) shrink(p *Partition, left, again []Seat) {
+	holders := p.Holders()
+	p.Replicas, p.Births = split(left)
+	m := &Move{Revision: f.s.version, In: len(again) == 0}
+	for _, s := range again {
+		p.Born++
+		left = append(left, Seat{s.Node, p.Born})
 	}
-	m.Leaving = without(p.Holders(), m.Replicas)
-	p.Replicas, p.Births, p.Moved, p.Move = m.Replicas, m.Births, f.s.version, m
+	m.Replicas, m.Births = split(left)
+	if m.In {
+		m.Leaving = without(holders, m.Replicas)
+	}
+	p.Moved, p.Move = f.s.version, m
 	if !slices.ContainsFunc(p.Births, func(b model.Birth) bool { return b > 0 }) {
 		p.Births = nil
 	}
+}
+
+func split(seats []Seat) (nodes []model.NodeID, births []model.Birth) {
+	for _, s := range seats {
+		nodes, births = append(nodes, s.Node), append(births, s.Birth)
+	}
+	return nodes, births
 }
 
 // restart gives a partition a new group, as if it was made now. False if no node can take it.

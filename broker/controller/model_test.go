@@ -74,7 +74,7 @@ func randomCommand(t *rapid.T, s *State) Command {
 	}
 	switch rapid.IntRange(0, 16).Draw(t, "kind") {
 	case 16:
-		return Command{ForgetLost: &ForgetLost{Nodes: []model.NodeID{model.NodeID(rapid.IntRange(1, 3).Draw(t, "node"))}, BeginEmpty: rapid.Bool().Draw(t, "begin")}}
+		return randomForget(t, s, id)
 	case 11, 12:
 		return randomMove(t, id)
 	case 13:
@@ -116,6 +116,20 @@ func randomMove(t *rapid.T, id model.TopicID) Command {
 		all = append(all, r)
 	}
 	return Command{ReassignPartitions: &ReassignPartitions{Partitions: all}}
+}
+
+// randomForget gives up a node, or one that was, and has a replica born again.
+func randomForget(t *rapid.T, s *State, id model.TopicID) Command {
+	c := &ForgetLost{Nodes: []model.NodeID{model.NodeID(rapid.IntRange(1, 3).Draw(t, "node"))}, BeginEmpty: rapid.Bool().Draw(t, "begin")}
+	at := model.PartitionID{Topic: id, Index: rapid.Int32Range(0, 2).Draw(t, "index")}
+	if _, p, no := s.partition(at); no == nil {
+		seat := rapid.SampledFrom(p.Seats()).Draw(t, "seat")
+		goesOn := func(id model.NodeID) bool { return id != seat.Node && id != c.Nodes[0] && s.nodes[id] != nil }
+		if slices.ContainsFunc(p.Replicas, goesOn) { // who goes on is not dead
+			c.Dead = append(c.Dead, DeadSeat{p.Shard, seat})
+		}
+	}
+	return Command{ForgetLost: c}
 }
 
 func randomMoved(t *rapid.T, s *State, id model.TopicID) Command {

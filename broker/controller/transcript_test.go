@@ -209,7 +209,15 @@ func (w *world) moveCommand(verb, name string, a args) (Command, bool) {
 		}
 		return Command{ReassignPartitions: c}, true
 	case "forget":
-		return Command{ForgetLost: &ForgetLost{Nodes: nodeList(strings.Split(name, ",")), BeginEmpty: a.one("begin") != ""}}, true
+		f := &ForgetLost{Nodes: nodeList(strings.Split(name, ",")), BeginEmpty: a.one("begin") != ""}
+		for _, text := range a.list("dead") { // SHARD:NODE, of birth 0
+			var d DeadSeat
+			if _, err := fmt.Sscanf(text, "%d:%d", &d.Shard, &d.Node); err != nil {
+				w.t.Fatal(err)
+			}
+			f.Dead = append(f.Dead, d)
+		}
+		return Command{ForgetLost: f}, true
 	case "decommission", "recommission":
 		n, _ := strconv.Atoi(name)
 		if verb == "decommission" {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/millrace-io/millrace/broker/controller"
 	"github.com/millrace-io/millrace/broker/model"
 	"github.com/millrace-io/millrace/broker/raft"
 )
@@ -65,6 +66,20 @@ func (p *Plan) Count(f Fate) (n int) {
 		}
 	}
 	return n
+}
+
+// Dead gives the replicas of nodes that are left which their groups go on without: they are
+// to come back under new births.
+func (p *Plan) Dead() (dead []controller.DeadSeat) {
+	for i := range p.Groups {
+		d := &p.Groups[i]
+		for _, m := range d.Gone {
+			if !slices.Contains(p.Lost, m.Node) && d.Shard != raft.ControllerShard {
+				dead = append(dead, controller.DeadSeat{Shard: d.Shard, Seat: controller.Seat(m)})
+			}
+		}
+	}
+	return dead
 }
 
 // held is a replica of a group, and where it is.

@@ -134,6 +134,22 @@ func text(d *Decision) string {
 	return s
 }
 
+// TestDead: a replica that is there and that its group goes on without is to come back; those
+// of lost nodes are not, nor is one of the controller, whose members nobody moves.
+func TestDead(t *testing.T) {
+	all := reports(t, []model.NodeID{2}, "0: 3.10/10 0,1.4,2", "1.4: damaged")
+	p, err := Make(all[0], all[1:])
+	if got := fmt.Sprint(p.Dead()); err != nil || got != "[{100 {1 4}}]" {
+		t.Errorf("%s, %v", got, err)
+	}
+	for _, r := range all {
+		r.Groups[0].Shard = raft.ControllerShard
+	}
+	if p, err := Make(all[0], all[1:]); err != nil || len(p.Dead()) != 0 || p.Count(GoesOn) != 1 {
+		t.Errorf("%+v, %v", p, err)
+	}
+}
+
 // TestTermIsHigherThanAll: also than that of a replica whose log is shorter.
 func TestTermIsHigherThanAll(t *testing.T) {
 	all := reports(t, []model.NodeID{2, 3, 4}, "0: 3.10/8 0,1,2,3,4", "1: 3.9/8 0,1,2,3,4")

@@ -78,7 +78,9 @@ type recovery struct {
 	At     time.Time      `json:"at"`
 	// BeginEmpty: partitions of which nothing is left begin anew.
 	BeginEmpty bool `json:"begin_empty,omitempty"`
-	Done       bool `json:"done"`
+	// Dead are replicas of nodes that are left which their groups go on without.
+	Dead []controller.DeadSeat `json:"dead,omitempty"`
+	Done bool                  `json:"done"`
 }
 
 // readRecovery gives nil where there is none.
@@ -144,7 +146,7 @@ func (s *Server) forgetLost(ctx context.Context) error {
 	}
 	for {
 		try, cancel := context.WithTimeout(ctx, registerWait)
-		found, err := s.cluster.ForgetLost(try, r.Lost, r.BeginEmpty)
+		found, err := s.cluster.ForgetLost(try, controller.ForgetLost{Nodes: r.Lost, BeginEmpty: r.BeginEmpty, Dead: r.Dead})
 		cancel()
 		if err == nil {
 			s.tellForgotten(r, found)
@@ -235,6 +237,10 @@ func recoverIn(log *raft.StoppedLog, id identity, mark *recovery, o rescue.Ask) 
 		return r, fmt.Errorf("%w; nothing was changed", ErrNothingLost)
 	}
 	now := recovery{Lost: own.Lost, BeginEmpty: o.BeginEmpty, At: time.Now().UTC().Truncate(time.Second)}
+	if mark != nil { // a group that has gone on already tells of none
+		now.Dead = mark.Dead
+	}
+	now.Dead = append(now.Dead, r.Plan.Dead()...)
 	if err := now.write(o.DataDir); err != nil {
 		return nil, err
 	}
