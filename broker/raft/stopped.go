@@ -98,10 +98,12 @@ func (l *StoppedLog) Groups() ([]Group, error) {
 			continue
 		}
 		g := Group{Shard: model.ShardID(i.ShardID), Birth: replicaBirth(i.ReplicaID)}
-		if err := damaged[i]; err != nil {
-			g.Damaged = err.Error()
-		} else if err := l.read(&g); err != nil {
-			return nil, fmt.Errorf("read the log of shard %d: %w", g.Shard, err)
+		err := damaged[i]
+		if err == nil {
+			err = l.read(&g)
+		}
+		if err != nil { // the others can go on
+			g = Group{Shard: g.Shard, Birth: g.Birth, Damaged: err.Error()}
 		}
 		groups = append(groups, g)
 	}
