@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/millrace-io/millrace/broker/config"
+	"github.com/millrace-io/millrace/broker/rescue"
 )
 
 // Version is set by the linker (-X). Deps.Version wins over it.
@@ -21,6 +22,8 @@ var Version = "dev"
 type Deps struct {
 	// Start runs a broker until ctx ends; nil where none is built in.
 	Start func(ctx context.Context, node config.Node) error
+	// Rescue goes on with what a lost majority has left; nil where no broker is built in.
+	Rescue func(rescue.Ask) (*rescue.Outcome, error)
 	// Engine gives the JavaScript engine's module when it is built into the
 	// executable; nil: it is looked for in ../share/millrace beside it.
 	Engine  func() ([]byte, error)

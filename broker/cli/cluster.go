@@ -15,7 +15,8 @@ import (
 func (a *app) clusterCommand() *cobra.Command {
 	return group("cluster", "Look at the cluster; change its settings",
 		a.clusterInfo(), a.clusterHealth(), a.clusterCerts(), a.configCommand(), a.partitionsCommand(), a.balanceCommand(),
-		a.decommission(), a.recommission(), a.decommissionStatus(), a.maintenanceCommand(), a.featuresCommand(), a.selfTestCommand())
+		a.decommission(), a.recommission(), a.decommissionStatus(), a.maintenanceCommand(), a.featuresCommand(), a.selfTestCommand(),
+		a.recoverLostMajority())
 }
 
 type clusterDescription struct {

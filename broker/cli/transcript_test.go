@@ -55,7 +55,7 @@ func (w *world) write(t *testing.T, name, content string, mode os.FileMode) stri
 // run gives stdout, and stderr with "! " before each line.
 func (w *world) run(stdin string, args ...string) (out string, err error) {
 	var stdout, stderr bytes.Buffer
-	c := New(Deps{Stdin: strings.NewReader(stdin), Stdout: &stdout, Stderr: &stderr, Environ: w.environ, Version: "v1"})
+	c := New(Deps{Stdin: strings.NewReader(stdin), Stdout: &stdout, Stderr: &stderr, Environ: w.environ, Version: "v1", Rescue: fakeRescue})
 	c.SetArgs(args)
 	err = c.ExecuteContext(context.Background())
 	out = stdout.String()

@@ -41,6 +41,7 @@ type Command struct {
 	RemoveNode         *RemoveNode         `json:"remove_node,omitempty"`
 	RenewReplica       *RenewReplica       `json:"renew_replica,omitempty"`
 	SetMaintenance     *SetMaintenance     `json:"set_maintenance,omitempty"`
+	ForgetLost         *ForgetLost         `json:"forget_lost,omitempty"`
 
 	ActivateFeatures *ActivateFeatures `json:"activate_features,omitempty"`
 }

@@ -71,8 +71,8 @@ func (c *Command) level() Level {
 		c.DeployScript != nil, c.PauseScript != nil, c.SeekScript != nil, c.RemoveScript != nil, c.DropScript != nil,
 		c.ReassignPartitions != nil, c.Moved != nil, c.DecommissionNode != nil, c.RecommissionNode != nil:
 		return LevelFirst
-	case c.ActivateFeatures != nil:
-		return LevelFirst // it asks the nodes itself
+	case c.ActivateFeatures != nil, c.ForgetLost != nil:
+		return LevelFirst // it asks the nodes itself; who is left after a loss runs what wrote this
 	case *c == Command{Version: c.Version, At: c.At, Seed: c.Seed}:
 		return LevelFirst // of a newer build: step refuses it
 	}

@@ -39,7 +39,7 @@ func TestNewCommandsWait(t *testing.T) {
 	kind := reflect.TypeFor[Command]()
 	for i := range kind.NumField() {
 		f := kind.Field(i)
-		if f.Type.Kind() != reflect.Pointer || f.Name == "ActivateFeatures" {
+		if f.Type.Kind() != reflect.Pointer || f.Name == "ActivateFeatures" || f.Name == "ForgetLost" {
 			continue
 		}
 		var c Command

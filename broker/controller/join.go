@@ -169,9 +169,7 @@ func (s *State) removeNode(c *RemoveNode) (Result, bool) {
 	case s.holds(c.Node):
 		return refused(refuse(ErrInvalidNode, "node %d still holds partitions", c.Node))
 	}
-	delete(s.nodes, c.Node)
-	delete(s.nodeConfigs, c.Node)
-	s.gone[c.Node] = n.Birth
+	s.dropNode(c.Node)
 	return Result{}, true
 }
 

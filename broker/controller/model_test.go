@@ -72,7 +72,9 @@ func randomCommand(t *rapid.T, s *State) Command {
 	if sc, ok := s.scripts[script]; ok {
 		expect = sc.Activation
 	}
-	switch rapid.IntRange(0, 16).Draw(t, "kind") {
+	switch rapid.IntRange(0, 17).Draw(t, "kind") {
+	case 17:
+		return randomForget(t, s, id)
 	case 11, 12:
 		return randomMove(t, id)
 	case 13:
@@ -116,6 +118,20 @@ func randomMove(t *rapid.T, id model.TopicID) Command {
 		all = append(all, r)
 	}
 	return Command{ReassignPartitions: &ReassignPartitions{Partitions: all}}
+}
+
+// randomForget gives up a node, or one that was, and has a replica born again.
+func randomForget(t *rapid.T, s *State, id model.TopicID) Command {
+	c := &ForgetLost{Nodes: []model.NodeID{model.NodeID(rapid.IntRange(1, 3).Draw(t, "node"))}, BeginEmpty: rapid.Bool().Draw(t, "begin")}
+	at := model.PartitionID{Topic: id, Index: rapid.Int32Range(0, 2).Draw(t, "index")}
+	if _, p, no := s.partition(at); no == nil {
+		seat := rapid.SampledFrom(p.Seats()).Draw(t, "seat")
+		goesOn := func(id model.NodeID) bool { return id != seat.Node && id != c.Nodes[0] && s.nodes[id] != nil }
+		if slices.ContainsFunc(p.Replicas, goesOn) { // who goes on is not dead
+			c.Dead = append(c.Dead, DeadSeat{p.Shard, seat})
+		}
+	}
+	return Command{ForgetLost: c}
 }
 
 func randomMoved(t *rapid.T, s *State, id model.TopicID) Command {
@@ -177,7 +193,7 @@ func (h *history) check(t *rapid.T, s *State) {
 				t.Fatalf("shard %d of %s was %s's", p.Shard, id, owner)
 			}
 			h.shards[p.Shard] = topic.PartitionID(int32(i))
-			if len(p.Replicas) == 0 || len(p.Replicas) > len(s.nodes) {
+			if len(p.Replicas) == 0 || len(p.Replicas) > len(s.nodes) && !allLost(s, &p) {
 				t.Fatalf("%s/%d has replicas %v", topic.Name, i, p.Replicas)
 			}
 			h.checkSeats(t, &p)
@@ -191,6 +207,11 @@ func (h *history) check(t *rapid.T, s *State) {
 	checkAcyclic(t, s)
 }
 
+// allLost tells whether no replica of a partition is on a node that there is.
+func allLost(s *State, p *Partition) bool {
+	return !slices.ContainsFunc(p.Holders(), func(id model.NodeID) bool { return s.nodes[id] != nil })
+}
+
 // checkDrained: nothing is left on a node that is being decommissioned if another could
 // take it.
 func checkDrained(t *rapid.T, s *State, p *Partition) {
@@ -200,7 +221,7 @@ func checkDrained(t *rapid.T, s *State, p *Partition) {
 			free++
 		}
 	}
-	left := slices.DeleteFunc(slices.Clone(p.Goal()), s.active)
+	left := slices.DeleteFunc(slices.Clone(p.Goal()), func(id model.NodeID) bool { return s.active(id) || s.nodes[id] == nil })
 	if len(left) > 0 && len(left) <= free {
 		t.Fatalf("%v stays on %v, %d others could take it", p.Goal(), left, free)
 	}

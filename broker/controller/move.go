@@ -30,8 +30,8 @@ type Move struct {
 
 // Seat is a replica's place: a node, and which of the node's it is.
 type Seat struct {
-	Node  model.NodeID
-	Birth model.Birth
+	Node  model.NodeID `json:"node"`
+	Birth model.Birth  `json:"birth,omitempty"`
 }
 
 // Seats gives the partition's replicas and then those that it moves to, each once.

@@ -100,6 +100,7 @@ type Result struct {
 	FirstID     model.ProducerID  `json:"first_id,omitempty"`
 	Count       int64             `json:"count,omitempty"`
 	Reactivated []string          `json:"reactivated,omitempty"` // scripts that took a new activation as a side effect
+	Forgotten   *Forgotten        `json:"forgotten,omitempty"`
 }
 
 // NodeResult is who a node that joins is.

@@ -67,6 +67,8 @@ func (s *State) step(c *Command) (r Result, changed bool) {
 		return s.renewReplica(c.RenewReplica)
 	case c.ActivateFeatures != nil:
 		return s.activateFeatures(c.ActivateFeatures)
+	case c.ForgetLost != nil:
+		return s.forgetLost(c.ForgetLost)
 	}
 	return Result{Refused: refuse(ErrCommand, "it asks nothing that this build knows")}, false
 }

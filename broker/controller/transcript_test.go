@@ -214,6 +214,16 @@ func (w *world) moveCommand(verb, name string, a args) (Command, bool) {
 			c.Partitions = append(c.Partitions, r)
 		}
 		return Command{ReassignPartitions: c}, true
+	case "forget":
+		f := &ForgetLost{Nodes: nodeList(strings.Split(name, ",")), BeginEmpty: a.one("begin") != ""}
+		for _, text := range a.list("dead") { // SHARD:NODE, of birth 0
+			var d DeadSeat
+			if _, err := fmt.Sscanf(text, "%d:%d", &d.Shard, &d.Node); err != nil {
+				w.t.Fatal(err)
+			}
+			f.Dead = append(f.Dead, d)
+		}
+		return Command{ForgetLost: f}, true
 	case "decommission", "recommission":
 		n, _ := strconv.Atoi(name)
 		if verb == "decommission" {
@@ -349,11 +359,21 @@ func (w *world) answer(r Result) string {
 	if r.Count > 0 {
 		fmt.Fprintf(&b, "producers %d..%d\n", r.FirstID, int64(r.FirstID)+r.Count-1)
 	}
+	if f := r.Forgotten; f != nil {
+		fmt.Fprintf(&b, "fewer%v begun%v lost%v\n", w.names(f.Fewer), w.names(f.Begun), w.names(f.Lost))
+	}
 	if len(r.Reactivated) > 0 {
 		fmt.Fprintf(&b, "reactivated %s\n", strings.Join(r.Reactivated, ","))
 	}
 	fmt.Fprintf(&b, "v%d\n", r.Version)
 	return b.String()
+}
+
+func (w *world) names(all []model.PartitionID) (texts []string) {
+	for _, id := range all {
+		texts = append(texts, fmt.Sprintf("%s/%d", w.s.topics[id.Topic].Name, id.Index))
+	}
+	return texts
 }
 
 // partitionText gives shard:[node.birth ...], births where they are not 0, and the move.

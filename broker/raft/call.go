@@ -109,6 +109,8 @@ func (h *Host) answers() func(ctx context.Context, from string, method uint8, bo
 		}
 		body = body[deploymentBytes:]
 		switch {
+		case h.isLost(node) && Method(method) != MethodIdentity:
+			return nil, errGivenUp(node)
 		case Method(method) == methodTakeOver:
 			return nil, h.takeOver(node, body)
 		case h.options.Answer == nil:

@@ -30,7 +30,7 @@ func (h *Host) checkMachine(shard model.ShardID, m StateMachine) error {
 	if err != nil {
 		return err
 	}
-	if ss.OnDiskIndex <= applied || h.hasNote(shard, ss) {
+	if ss.OnDiskIndex <= applied || hasNote(h.options.Dir, shard, ss) {
 		return nil
 	}
 	return fmt.Errorf("%w: it stands at entry %d, the log begins behind %d", ErrMachineBehind, applied, ss.OnDiskIndex)
@@ -41,12 +41,12 @@ func (h *Host) checkMachine(shard model.ShardID, m StateMachine) error {
 const noteWithin = 4 << 10
 
 // hasNote tells whether a snapshot is one that a peer sent, and not made good yet: then
-// the library has shrunk its file to nothing.
-func (h *Host) hasNote(shard model.ShardID, ss pb.Snapshot) bool {
+// the library has shrunk its file to nothing. dir is Options.Dir.
+func hasNote(dir string, shard model.ShardID, ss pb.Snapshot) bool {
 	if ss.Dummy {
 		return false
 	}
-	f, err := os.Open(h.snapshotFile(shard, ss))
+	f, err := os.Open(snapshotFile(dir, shard, ss))
 	if err != nil {
 		return false // the library will say what is wrong with it
 	}
@@ -57,13 +57,13 @@ func (h *Host) hasNote(shard model.ShardID, ss pb.Snapshot) bool {
 
 // snapshotFile is where a snapshot's file is now: its record has the path that it had
 // when it came, and the data directory may have moved.
-func (h *Host) snapshotFile(shard model.ShardID, ss pb.Snapshot) string {
+func snapshotFile(dir string, shard model.ShardID, ss pb.Snapshot) string {
 	const below = 6 // host, deployment, part, replica, snapshot, file
 	parts := strings.Split(ss.Filepath, string(filepath.Separator))
 	if len(parts) < below {
 		return ss.Filepath
 	}
-	return filepath.Join(append([]string{h.hostDir(hostOf(shard))}, parts[len(parts)-below:]...)...)
+	return filepath.Join(append([]string{hostDir(dir, hostOf(shard))}, parts[len(parts)-below:]...)...)
 }
 
 // ErrLogDamaged says that a shard's log has lost entries that it held. The replica

@@ -55,6 +55,9 @@ type Options struct {
 	// Deployment is the same on all nodes of a cluster: nothing is taken from others.
 	// It is part of the directory's format; 0 is a node alone.
 	Deployment uint64
+	// Lost are nodes that were given up: what one of them says is not taken, should it
+	// come back.
+	Lost []model.NodeID
 	// Listen and Advertise are HOST:PORT of node-to-node traffic.
 	Listen, Advertise string
 	// JournalFileBytes and JournalBytesMax are the size of one of the log's files,

@@ -61,17 +61,17 @@ func (h *Host) home(shard model.ShardID) (*dragonboat.NodeHost, error) {
 	return h.openHost(k)
 }
 
-// hostDir is where the library keeps the k-th NodeHost's own.
-func (h *Host) hostDir(k int) string {
+// hostDir is where the library keeps the k-th NodeHost's own; dir is Options.Dir.
+func hostDir(dir string, k int) string {
 	if k == 0 {
-		return h.options.Dir
+		return dir
 	}
-	return filepath.Join(h.options.Dir, "host"+strconv.Itoa(k))
+	return filepath.Join(dir, "host"+strconv.Itoa(k))
 }
 
 // openHost opens the k-th NodeHost: the first before all others.
 func (h *Host) openHost(k int) (*dragonboat.NodeHost, error) {
-	o, dir := &h.options, h.hostDir(k)
+	o, dir := &h.options, hostDir(h.options.Dir, k)
 	n, err := dragonboat.NewNodeHost(config.NodeHostConfig{
 		NodeHostDir:       dir,
 		NodeHostID:        target(o.Node),
@@ -150,6 +150,7 @@ func (deaf) Start() error { return nil }
 func (h *Host) hear(b pb.MessageBatch) {
 	h.openMu.RLock() // the library does not stand a message when it is closed
 	defer h.openMu.RUnlock()
+	b.Requests = h.withoutLost(b.Requests)
 	h.acks.note(b.Requests)
 	for all := b.Requests; len(all) > 0 && !h.closed; {
 		k, n := hostOf(model.ShardID(all[0].ShardID)), 1
@@ -167,7 +168,7 @@ func (h *Host) hearChunk(c pb.Chunk) bool {
 	h.openMu.RLock()
 	defer h.openMu.RUnlock()
 	e := h.ears[hostOf(model.ShardID(c.ShardID))].Load()
-	return !h.closed && e != nil && e.chunks(c)
+	return !h.closed && e != nil && !h.isLost(replicaNode(c.From)) && e.chunks(c)
 }
 
 // closeHosts closes all NodeHosts, the journal's last.

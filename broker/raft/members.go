@@ -14,18 +14,18 @@ import (
 
 // Member is a replica of a shard's group.
 type Member struct {
-	Node  model.NodeID
-	Birth model.Birth
+	Node  model.NodeID `json:"node"`
+	Birth model.Birth  `json:"birth,omitempty"`
 }
 
 // Members are all replicas of a group, each list in order of id.
 type Members struct {
 	// Change is the log's index of what made them so. A further change names it: one that
 	// was asked for of other members is refused.
-	Change uint64
-	Voters []Member
+	Change uint64   `json:"change"`
+	Voters []Member `json:"voters"`
 	// Learners get the log and do not count.
-	Learners []Member
+	Learners []Member `json:"learners,omitempty"`
 }
 
 // ErrMembersChanged says that a change of members was asked of other members than there

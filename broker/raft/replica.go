@@ -22,6 +22,9 @@ type Replica struct {
 	// Joins: the group is there already, and what a replica without log is to hold comes
 	// from its leader, once that has made it a member.
 	Joins bool
+	// Installed is the index at which the machine's files came from another node, 0: never.
+	// It may be ahead of the log by then.
+	Installed uint64
 }
 
 // births are those of the replicas that this node has, or is about to have. mu guards it.
@@ -122,6 +125,9 @@ func (h *Host) launch(r Replica, m StateMachine) error {
 	}
 	n, err := h.home(r.Shard)
 	if err != nil {
+		return err
+	}
+	if err := h.pad(&r, m); err != nil {
 		return err
 	}
 	c := h.config(r.Shard, len(r.Members))

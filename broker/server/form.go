@@ -35,6 +35,7 @@ type greeting struct {
 	Come    []model.NodeID `json:"come"` // nodes that have been part of the cluster
 	build
 	Gone []model.NodeID `json:"gone,omitempty"`
+	Lost []lostNode     `json:"lost,omitempty"`
 	// Deployment is the cluster's; of builds that do not tell it is 0. Disk is the node's own,
 	// Disks are those of Come.
 	Deployment uint64                  `json:"deployment,omitempty"`
@@ -47,12 +48,17 @@ func (g *greeting) sameSeeds(id identity) bool {
 	return g.Deployment == 0 || g.Deployment == id.Deployment
 }
 
+// knows tells whether the cluster of who greets has had a node of this id.
+func (g *greeting) knows(id identity) bool {
+	return g.sameSeeds(id) && (slices.Contains(g.Come, id.Node) || slices.Contains(g.Gone, id.Node))
+}
+
 // greet answers raft.MethodIdentity.
 func (s *Server) greet() ([]byte, error) {
 	id := s.identity.Load()
 	g := greeting{
 		Node: id.Node, Cluster: id.Cluster, Formed: id.Formed, Settled: !id.Formed, build: s.build(),
-		Deployment: id.Deployment, Disk: id.Disk, Disks: map[model.NodeID]string{},
+		Deployment: id.Deployment, Disk: id.Disk, Lost: id.Lost, Disks: map[model.NodeID]string{},
 	}
 	if c := s.shared.Load(); c != nil && id.Formed {
 		m := c.Metadata()
@@ -134,12 +140,14 @@ func (id identity) judge(g greeting) error {
 		return nil
 	case id.Formed && g.Cluster != id.Cluster:
 		return fmt.Errorf("%w: node %d is of cluster %s, this one of %s", ErrOtherCluster, g.Node, g.Cluster, id.Cluster)
+	case id.givenUp(g) != nil:
+		return id.givenUp(g)
+	case !id.Formed && id.Birth == 0 && g.knows(id):
+		return fmt.Errorf("%w: node %d has been part of cluster %s, this data directory has not", ErrWiped, id.Node, g.Cluster)
 	case slices.Contains(g.Gone, id.Node):
 		return fmt.Errorf("%w: node %d was decommissioned, says node %d", ErrGone, id.Node, g.Node)
 	case !slices.Contains(g.Come, id.Node):
 		return nil
-	case !id.Formed && id.Birth == 0:
-		return fmt.Errorf("%w: node %d has been part of cluster %s, this data directory has not", ErrWiped, id.Node, g.Cluster)
 	case g.Disks[id.Node] != "" && g.Disks[id.Node] != id.Disk:
 		return fmt.Errorf("%w: another disk is node %d by now, says node %d", ErrGone, id.Node, g.Node)
 	}

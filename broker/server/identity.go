@@ -65,6 +65,8 @@ type identity struct {
 	Birth model.Birth `json:"birth,omitempty"`
 	// Level is the cluster's feature level, when it is above the first.
 	Level controller.Level `json:"level,omitempty"`
+	// Lost are nodes that were given up with their disks: see RecoverLostMajority.
+	Lost []lostNode `json:"lost,omitempty"`
 }
 
 // alone tells whether the node forms a cluster by itself.
@@ -73,12 +75,12 @@ func (id identity) alone() bool { return len(id.Founders) == 0 && !id.Joins }
 // newcomer tells whether no cluster knows the node yet.
 func (id identity) newcomer() bool { return id.Joins && id.Birth == 0 }
 
-// members are all nodes that form the cluster.
+// members are all nodes that form the cluster and were not given up.
 func (id identity) members() []model.NodeID {
 	if len(id.Founders) == 0 {
 		return []model.NodeID{id.Node}
 	}
-	return id.Founders
+	return id.withoutLost(id.Founders)
 }
 
 // newIdentity is that of a new directory.

@@ -43,6 +43,9 @@ func (s *Server) admit(ctx context.Context, body []byte) ([]byte, error) {
 	if a.Deployment != 0 && a.Deployment != id.Deployment {
 		return nil, fmt.Errorf("%w: it forms another; if its seeds have moved, start it with --node-id %d and seeds that leave it out", ErrOtherSeeds, a.Node.ID)
 	}
+	if slices.Contains(id.lost(), a.Node.ID) {
+		return nil, fmt.Errorf("%w: node %d; give the new one another --node-id, or none", ErrGivenUp, a.Node.ID)
+	}
 	known, ok := c.Metadata().Node(a.Node.ID)
 	if ok && known.Disk != a.Node.Disk {
 		if time.Since(s.began) < tellTime {
@@ -88,6 +91,9 @@ func (s *Server) join(ctx context.Context, id identity) error {
 	told := time.Time{}
 	for {
 		joined, wiped, err := s.tryJoin(ctx, asker, id)
+		if errors.Is(err, ErrGivenUp) {
+			return err
+		}
 		if joined || !id.Joins && !wiped {
 			return nil
 		}
@@ -114,8 +120,11 @@ func (s *Server) tryJoin(ctx context.Context, calls caller, id identity) (joined
 			continue
 		}
 		g := s.askAddress(ctx, calls, seed.Address)
-		if g == nil || !g.Formed || !g.Settled || !id.newcomer() && (!g.sameSeeds(id) || !slices.Contains(g.Come, id.Node)) {
+		if g == nil || !g.Formed || !g.Settled || !id.newcomer() && !g.knows(id) {
 			continue
+		}
+		if err := id.givenUp(*g); err != nil {
+			return false, false, err
 		}
 		wiped = !id.newcomer()
 		if err = s.apply(ctx, calls, seed.Address, id); err == nil {

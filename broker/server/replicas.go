@@ -186,7 +186,9 @@ func (r *replicas) join(ctx context.Context, s *start, h *core.Handle) error {
 	if err != nil {
 		return err
 	}
-	if err := r.raft.StartReplica(s.replica(), h); err != nil {
+	replica := s.replica()
+	replica.Installed = installed
+	if err := r.raft.StartReplica(replica, h); err != nil {
 		return err
 	}
 	return r.raft.CheckLog(s.place.Shard, applied, installed)

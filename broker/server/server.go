@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -173,6 +174,9 @@ func (s *Server) start(ctx context.Context) error {
 	if err := s.identify(); err != nil {
 		return err
 	}
+	if err := checkRecovery(s.n.DataDir); err != nil {
+		return err
+	}
 	for _, step := range s.steps() {
 		if err := step(ctx, *s.identity.Load()); err != nil {
 			return err
@@ -250,7 +254,7 @@ func (s *Server) openRaft(id identity, memory int64) error {
 	}
 	fileBytes, bytesMax := journalSizes(s.n, memory, s.space.Total())
 	s.raft, err = raft.Open(raft.Options{
-		Dir: s.path("raft"), Node: s.n.ID, Deployment: id.Deployment, Listen: s.rpcListen, Advertise: s.advertise, Log: s.log,
+		Dir: s.path("raft"), Node: s.n.ID, Deployment: id.Deployment, Lost: id.lost(), Listen: s.rpcListen, Advertise: s.advertise, Log: s.log,
 		TLS: secured, JournalFileBytes: fileBytes, JournalBytesMax: bytesMax,
 		Fatal: s.die, Pinned: s.cores.Release, Synced: s.synced, Answer: s.answer, Called: s.called(),
 	})
@@ -258,7 +262,7 @@ func (s *Server) openRaft(id identity, memory int64) error {
 		return err
 	}
 	for _, seed := range s.n.Seeds {
-		if seed.ID != s.n.ID {
+		if seed.ID != s.n.ID && !slices.Contains(id.lost(), seed.ID) {
 			s.raft.SetAddress(seed.ID, seed.Address)
 		}
 	}
@@ -388,6 +392,9 @@ func (s *Server) startController(ctx context.Context, id identity) error {
 	s.run(s.followLeaders)
 	s.run(s.followNodes)
 	if err := s.register(ctx, id); err != nil {
+		return err
+	}
+	if err := s.forgetLost(ctx); err != nil {
 		return err
 	}
 	s.run(s.keepQuorum)

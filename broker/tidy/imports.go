@@ -18,7 +18,7 @@ var rooms = []string{
 	// state machines
 	"broker/segment", "broker/partition", "broker/controller", "broker/group", "broker/txn",
 	// owners
-	"broker/core", "broker/journal", "broker/raft", "broker/tiered", "broker/pull", "broker/selftest",
+	"broker/core", "broker/journal", "broker/raft", "broker/tiered", "broker/pull", "broker/rescue", "broker/selftest",
 	// the cluster as one thing
 	"broker/cluster", "broker/security", "broker/script",
 	// verbs; the pacemaker fetches and produces; peer gives it other nodes' verbs

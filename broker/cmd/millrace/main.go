@@ -4,6 +4,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/millrace-io/millrace/broker/cli"
 	"github.com/millrace-io/millrace/broker/config"
+	"github.com/millrace-io/millrace/broker/rescue"
 	"github.com/millrace-io/millrace/broker/server"
 )
 
@@ -27,6 +29,9 @@ func main() {
 	root := cli.New(cli.Deps{
 		Version: version, Commit: commit(),
 		Start: func(ctx context.Context, n config.Node) error { return server.Run(ctx, n, version, os.Stdout) },
+		Rescue: func(ask rescue.Ask) (*rescue.Outcome, error) {
+			return server.RecoverLostMajority(ask, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
+		},
 	})
 	if err := root.ExecuteContext(ctx); err != nil {
 		os.Exit(1)
