@@ -132,6 +132,11 @@ func (n *FakeNet) runActs(g *fakeGroup, r *fakeRun, faults bool, add func(int, s
 	if len(r.barriers) > 0 && n.confirms(g, r) {
 		add(oftenWeight, "confirm", func() { n.confirm(g, r) })
 	}
+	if slices.ContainsFunc(r.barriers, r.passed) {
+		add(oftenWeight, "pass", func() {
+			r.barriers = slices.DeleteFunc(r.barriers, func(b *fakeBarrier) bool { return r.passed(b) && b.tell(nil) })
+		})
+	}
 	if len(r.barriers) > 0 && (faults || r.leader.Leader == model.NoNode) {
 		add(rareWeight, "deny", func() { n.deny(r) })
 	}
@@ -251,7 +256,6 @@ func (n *FakeNet) apply(g *fakeGroup, r *fakeRun) {
 			n.saw("applied")
 		}
 	}
-	n.release(r)
 }
 
 // confirms tells whether a majority can tell this node now what is committed.
@@ -280,24 +284,20 @@ func (n *FakeNet) confirm(g *fakeGroup, r *fakeRun) {
 			b.index = g.commit
 		}
 	}
-	n.release(r)
 	n.saw("confirmed")
 }
 
-// release ends the barriers whose index is applied.
-func (n *FakeNet) release(r *fakeRun) {
-	r.barriers = slices.DeleteFunc(r.barriers, func(b *fakeBarrier) bool {
-		if b.index == 0 || r.applied < b.index {
-			return false
-		}
-		b.done <- nil
-		return true
-	})
+// passed tells whether what a barrier waits for is applied.
+func (r *fakeRun) passed(b *fakeBarrier) bool { return b.index > 0 && r.applied >= b.index }
+
+func (b *fakeBarrier) tell(err error) bool {
+	b.done <- err
+	return true
 }
 
 func (n *FakeNet) deny(r *fakeRun) {
 	for _, b := range r.barriers {
-		b.done <- fmt.Errorf("read barrier of shard %d: %w", r.shard, ErrDropped)
+		b.tell(fmt.Errorf("read barrier of shard %d: %w", r.shard, ErrDropped))
 	}
 	r.barriers = nil
 	n.saw("denied")
@@ -345,4 +345,19 @@ func (n *FakeNet) Elect(shard model.ShardID, node model.NodeID) bool {
 	defer n.mu.Unlock()
 	g := n.groups[shard]
 	return g != nil && n.elect(g, node)
+}
+
+// Quiet tells whether nothing is left to do, unless something goes wrong, and no machine
+// follows a note.
+func (n *FakeNet) Quiet() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, o := range n.nodes {
+		for _, r := range o.runs {
+			if r.recovering {
+				return false
+			}
+		}
+	}
+	return len(n.acts(false)) == 0
 }

@@ -1,0 +1,70 @@
+package sim
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"testing"
+	"testing/synctest"
+)
+
+var (
+	seedsFlag = flag.Int("seeds", 12, "how many seeds are played")
+	seedFlag  = flag.Int64("seed", -1, "the one seed to play, with its trace on standard error")
+	stepsFlag = flag.Int("steps", 2500, "how many events a seed has before its faults end")
+)
+
+// play runs one seed in a bubble of its own.
+func play(t *testing.T, o Options) (r Report) {
+	t.Helper()
+	synctest.Test(t, func(*testing.T) {
+		o.Still = synctest.Wait
+		r = Run(o)
+	})
+	return r
+}
+
+// TestSeeds plays seeds and expects every promise to be kept.
+func TestSeeds(t *testing.T) {
+	if *seedFlag >= 0 {
+		r := play(t, Options{Seed: uint64(*seedFlag), Steps: *stepsFlag, Trace: os.Stderr})
+		tell(t, uint64(*seedFlag), r)
+		return
+	}
+	events := map[string]int{}
+	for seed := range uint64(*seedsFlag) {
+		r := play(t, Options{Seed: seed, Steps: *stepsFlag})
+		for k, n := range r.Events {
+			events[k] += n
+		}
+		tell(t, seed, r)
+	}
+	for _, k := range slices.Sorted(maps.Keys(events)) {
+		t.Logf("%7d %s", events[k], k)
+	}
+}
+
+func tell(t *testing.T, seed uint64, r Report) {
+	t.Helper()
+	for _, f := range r.Faults {
+		t.Errorf("seed %d: %v", seed, f)
+	}
+	if len(r.Faults) > 0 {
+		t.Logf("play it again: go test -run TestSeeds ./broker/sim -seed %d -steps %d", seed, *stepsFlag)
+	}
+}
+
+// TestReplay plays seeds twice: the traces must be the same.
+func TestReplay(t *testing.T) {
+	for seed := range uint64(2) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			a := play(t, Options{Seed: seed, Steps: *stepsFlag})
+			b := play(t, Options{Seed: seed, Steps: *stepsFlag})
+			if a.Trace != b.Trace || a.Steps != b.Steps {
+				t.Errorf("the traces are %s and %s, of %d and %d steps", a.Trace, b.Trace, a.Steps, b.Steps)
+			}
+		})
+	}
+}
