@@ -81,6 +81,9 @@ func (c *calls) end() { c.running.Wait() }
 
 // ask sends a question and waits.
 func (n *node) ask(ctx context.Context, to model.NodeID, kind string, order []byte, answer func(*node) ([]byte, error)) ([]byte, error) {
+	if n.ctx.Err() != nil { // a node that has stopped asks nobody
+		return nil, n.ctx.Err()
+	}
 	x := &call{from: n.id, to: to, kind: kind, order: bytes.Clone(order), answer: answer, reply: make(chan reply, 1)}
 	n.w.calls.add(x)
 	select {

@@ -47,6 +47,7 @@ type node struct {
 	work   sync.WaitGroup
 	down   chan struct{} // closed once the node has stopped for its disk
 	once   sync.Once
+	why    error // it stopped, before down was closed
 }
 
 // never is longer than any simulation: what is due by it is the driver's to do.
@@ -63,7 +64,7 @@ func (w *World) start(id model.NodeID) {
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.raft = w.net.Open(id, n.down)
 	n.cores = core.New(core.Options{
-		Cores: 2, Log: quiet, Raft: coreLog{n.raft}, Leadership: n.lead, Fatal: func(error) { n.die() }, Observe: deaf{},
+		Cores: 2, Log: quiet, Raft: coreLog{n.raft}, Leadership: n.lead, Fatal: n.die, Observe: deaf{},
 		FlushDelay: never, FlushBytes: 1 << 40, CacheBytes: 1 << 20, WriteBytes: 1 << 40,
 		SnapshotBytes: 1 << 40, SnapshotEntries: 1 << 40, HousekeepEvery: never,
 		ProducerExpiry: func() time.Duration { return 0 },
@@ -136,7 +137,12 @@ func (n *node) followLeaders() {
 	}
 }
 
-func (n *node) die() { n.once.Do(func() { close(n.down) }) }
+func (n *node) die(why error) {
+	n.once.Do(func() {
+		n.why = why
+		close(n.down)
+	})
+}
 
 func (n *node) dead() bool {
 	select {
@@ -158,7 +164,7 @@ func (w *World) crash(id model.NodeID) {
 func (w *World) stop(id model.NodeID) {
 	n := w.nodes[id]
 	w.nodes[id] = nil
-	n.die()
+	n.die(nil)
 	n.cancel()
 	n.raft.Close()
 	n.groups.Close()
@@ -208,11 +214,12 @@ func (w *World) open(n *node, t *cluster.Topic, p cluster.Partition) {
 		h.SetConfig(&c)
 		err = n.raft.StartPartition(p.Shard, p.Replicas, h)
 	}
+	w.o.Still() // one after the other: those that follow a note queue for a seat
 	switch {
 	case err == nil:
 		w.log("%d node %d opens %s-%d, shard %d", w.step, n.id, t.Name, p.Index, p.Shard)
 	case n.fs.Stopped():
-		n.die()
+		n.die(err)
 	default:
 		w.broken("node %d does not open %s-%d: %v", n.id, t.Name, p.Index, err)
 	}
@@ -237,7 +244,7 @@ func (w *World) drop(n *node, h *core.Handle) {
 		w.broken("node %d does not drop %s-%d: %v", n.id, h.Topic, h.ID.Index, err)
 	}
 	if n.fs.Stopped() {
-		n.die()
+		n.die(err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"runtime"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -15,6 +16,13 @@ var (
 	seedFlag  = flag.Int64("seed", -1, "the one seed to play, with its trace on standard error")
 	stepsFlag = flag.Int("steps", 2500, "how many events a seed has before its faults end")
 )
+
+// TestMain leaves the scheduler one processor: what is runnable then runs in the order in
+// which it became so, and a seed gives the same run again.
+func TestMain(m *testing.M) {
+	runtime.GOMAXPROCS(1)
+	os.Exit(m.Run())
+}
 
 // play runs one seed in a bubble of its own.
 func play(t *testing.T, o Options) (r Report) {

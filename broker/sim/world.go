@@ -205,7 +205,10 @@ func (w *World) after() {
 		switch {
 		case n == nil:
 		case n.dead():
-			w.log("node %d dies: its disk", id)
+			w.log("node %d dies: %v", id, n.why)
+			if !n.fs.Stopped() {
+				w.broken("node %d stops, and its disk is well: %v", id, n.why)
+			}
 			w.crash(model.NodeID(id))
 			w.saw("died of its disk")
 		default:
@@ -241,10 +244,8 @@ func (w *World) settle() {
 	w.faults = false
 	w.log("%d calm", w.step)
 	w.cutOff(model.NoNode)
-	for id, n := range w.nodes {
-		if n == nil {
-			w.start(model.NodeID(id))
-		} else {
+	for _, n := range w.nodes {
+		if n != nil {
 			n.fs.StopAt(0)
 		}
 	}
@@ -252,6 +253,11 @@ func (w *World) settle() {
 	for range settleSteps {
 		if len(w.faulted) > 0 {
 			return
+		}
+		for id, n := range w.nodes {
+			if n == nil { // or its disk had died, and it has only now found out
+				w.start(model.NodeID(id))
+			}
 		}
 		if w.settled() {
 			return
