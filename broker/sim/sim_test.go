@@ -13,9 +13,13 @@ import (
 
 var (
 	seedsFlag = flag.Int("seeds", 12, "how many seeds are played")
+	firstFlag = flag.Uint64("first", 0, "the first of them")
 	seedFlag  = flag.Int64("seed", -1, "the one seed to play, with its trace on standard error")
 	stepsFlag = flag.Int("steps", 2500, "how many events a seed has before its faults end")
 )
+
+// failedMax is how many seeds may fail before the rest are left.
+const failedMax = 3
 
 // TestMain leaves the scheduler one processor: what is runnable then runs in the order in
 // which it became so, and a seed gives the same run again.
@@ -41,17 +45,38 @@ func TestSeeds(t *testing.T) {
 		tell(t, uint64(*seedFlag), r)
 		return
 	}
-	events := map[string]int{}
-	for seed := range uint64(*seedsFlag) {
+	playSeeds(t, *seedsFlag)
+}
+
+// playSeeds plays so many seeds, and expects that each kind of event happens in a few.
+func playSeeds(t *testing.T, seeds int) {
+	events, failed := map[string]int{}, 0
+	for seed := *firstFlag; seed < *firstFlag+uint64(seeds) && failed < failedMax; seed++ {
 		r := play(t, Options{Seed: seed, Steps: *stepsFlag})
 		for k, n := range r.Events {
 			events[k] += n
+		}
+		if len(r.Faults) > 0 {
+			failed++
 		}
 		tell(t, seed, r)
 	}
 	for _, k := range slices.Sorted(maps.Keys(events)) {
 		t.Logf("%7d %s", events[k], k)
 	}
+	for _, k := range expected {
+		if events[k] == 0 && failed == 0 && seeds >= 10 {
+			t.Errorf("in %d seeds: no %q", seeds, k)
+		}
+	}
+}
+
+// expected are what happens in every dozen of seeds.
+var expected = []string{
+	"acked", "refused", "unknown", "out of order", "read", "latest", "committed", "commit read", "call", "call lost", "call late",
+	"crash", "died of its disk", "cut", "flush", "sidecar", "topics changed",
+	"raft: busy", "raft: deaf", "raft: dropped without a leader", "raft: elected", "raft: forwarded", "raft: gave up", "raft: installed",
+	"raft: replayed", "raft: snapshot", "raft: taken by a deposed leader", "raft: truncated", "raft: unknown",
 }
 
 func tell(t *testing.T, seed uint64, r Report) {
