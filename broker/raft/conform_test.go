@@ -147,6 +147,16 @@ type conform struct {
 	terms    map[model.LeaderEpoch]model.NodeID
 	kinds    map[string]int
 	commands int
+
+	brokenMu sync.Mutex
+	faults   []string
+}
+
+// broken notes a breach of the contract.
+func (c *conform) broken(format string, args ...any) {
+	c.brokenMu.Lock()
+	defer c.brokenMu.Unlock()
+	c.faults = append(c.faults, fmt.Sprintf(format, args...))
 }
 
 func (c *conform) ledger(n int) *ledger {
@@ -169,7 +179,7 @@ func (c *conform) start(n int) {
 	changes := c.nodes[n].Changes()
 	c.changes.Go(func() { c.follow(n, changes) })
 	if err := c.nodes[n].StartPartition(shard, []model.NodeID{0, 1, 2}, m); err != nil {
-		c.t.Errorf("node %d: %v", n, err)
+		c.broken("node %d: %v", n, err)
 	}
 }
 
@@ -179,12 +189,12 @@ func (c *conform) follow(n int, changes <-chan LeaderChange) {
 	for e := range changes {
 		c.mu.Lock()
 		if e.Term < last {
-			c.t.Errorf("node %d hears of term %d after %d", n, e.Term, last)
+			c.broken("node %d hears of term %d after %d", n, e.Term, last)
 		}
 		last = e.Term
 		if e.Leader != model.NoNode {
 			if other, known := c.terms[e.Term]; known && other != e.Leader {
-				c.t.Errorf("term %d is led by %d and %d", e.Term, other, e.Leader)
+				c.broken("term %d is led by %d and %d", e.Term, other, e.Leader)
 			}
 			c.terms[e.Term] = e.Leader
 		}
@@ -228,7 +238,7 @@ func (c *conform) decide(o told) {
 	case errors.Is(o.err, ErrDropped), errors.Is(o.err, ErrBusy), errors.Is(o.err, ErrClosed):
 		c.kinds["refused"]++
 	default:
-		c.t.Errorf("%s: %v", o.cmd, o.err)
+		c.broken("%s: %v", o.cmd, o.err)
 	}
 }
 
@@ -256,7 +266,7 @@ func (c *conform) barrier(n int) {
 		there := m.seen()
 		for _, cmd := range before {
 			if !slices.ContainsFunc(there, func(b []byte) bool { return string(b) == cmd }) {
-				c.t.Errorf("node %d passes a barrier and lacks %q, which was applied before it", n, cmd)
+				c.broken("node %d passes a barrier and lacks %q, which was applied before it", n, cmd)
 			}
 		}
 	})
@@ -350,7 +360,7 @@ func (c *conform) end() {
 			}
 		}
 	}
-	c.t.Error("the nodes do not come to agree")
+	c.broken("the nodes do not come to agree")
 }
 
 // level tells whether all machines have the same number of entries.
@@ -364,10 +374,10 @@ func (c *conform) judge() {
 	order := c.machines[0].entries
 	for n, m := range c.machines {
 		if !slices.EqualFunc(m.entries, order, bytes.Equal) {
-			c.t.Errorf("node %d has %d entries in another order than node 0 its %d", n, len(m.entries), len(order))
+			c.broken("node %d has %d entries in another order than node 0 its %d", n, len(m.entries), len(order))
 		}
 		if !slices.IsSorted(m.indexes) || len(slices.Compact(slices.Clone(m.indexes))) != len(m.indexes) {
-			c.t.Errorf("indexes of node %d do not rise: %v", n, m.indexes)
+			c.broken("indexes of node %d do not rise: %v", n, m.indexes)
 		}
 		c.kinds["installed"] += m.recovers
 	}
@@ -378,20 +388,20 @@ func (c *conform) judge() {
 	for _, o := range c.outcomes {
 		switch n := times[o.cmd]; {
 		case o.err == nil && n != 1:
-			c.t.Errorf("%s was applied, and is there %d times", o.cmd, n)
+			c.broken("%s was applied, and is there %d times", o.cmd, n)
 		case errors.Is(o.err, ErrUnknown) && n == 1:
 			c.kinds["unknown, and there"]++
 		case errors.Is(o.err, ErrUnknown) && n == 0:
 			c.kinds["unknown, and not there"]++
 		case errors.Is(o.err, ErrUnknown):
-			c.t.Errorf("%s was proposed once, and is there %d times", o.cmd, n)
+			c.broken("%s was proposed once, and is there %d times", o.cmd, n)
 		case o.err != nil && n != 0:
-			c.t.Errorf("%s was refused (%v), and is there", o.cmd, o.err)
+			c.broken("%s was refused (%v), and is there", o.cmd, o.err)
 		}
 		delete(times, o.cmd)
 	}
 	for cmd := range times {
-		c.t.Errorf("%s is there, and nobody has heard of it", cmd)
+		c.broken("%s is there, and nobody has heard of it", cmd)
 	}
 }
 
@@ -465,8 +475,8 @@ func TestConform(t *testing.T) {
 		for k, n := range s.net.Seen() {
 			seen[k] += n
 		}
-		if t.Failed() {
-			t.Fatalf("seed %d; play it again with -conform-seeds %d", seed, seed+1)
+		if len(c.faults) > 0 {
+			t.Fatalf("seed %d: %v; play it again with -conform-seeds %d", seed, c.faults, seed+1)
 		}
 	}
 	t.Logf("%v, of the net %v", kinds, seen)
@@ -499,6 +509,54 @@ func TestConformDragonboat(t *testing.T) {
 			c := &conform{t: t, site: &hostSite{t: t, peers: p}, dice: rand.New(rand.NewPCG(seed, 1))}
 			c.play()
 			t.Logf("%v", c.kinds)
+			if len(c.faults) > 0 {
+				t.Error(c.faults)
+			}
 		})
+	}
+}
+
+// TestConformJudgeFails: a history that was kept passes, and each way of spoiling it is
+// found.
+func TestConformJudgeFails(t *testing.T) {
+	applied := func(c *conform) string { return c.acked()[0] }
+	without := func(m *ledger, cmd string) {
+		i := slices.IndexFunc(m.entries, func(b []byte) bool { return string(b) == cmd })
+		m.entries, m.indexes = slices.Delete(m.entries, i, i+1), slices.Delete(m.indexes, i, i+1)
+	}
+	with := func(c *conform, cmd string) {
+		for _, m := range c.machines {
+			m.index++
+			m.entries, m.indexes = append(m.entries, []byte(cmd)), append(m.indexes, m.index)
+		}
+	}
+	for name, spoil := range map[string]func(c *conform){
+		"nothing":          func(*conform) {},
+		"lost on one node": func(c *conform) { without(c.machines[1], applied(c)) },
+		"lost on all": func(c *conform) {
+			for _, m := range c.machines {
+				without(m, applied(c))
+			}
+		},
+		"applied twice":       func(c *conform) { with(c, applied(c)) },
+		"nobody's":            func(c *conform) { with(c, "command of nobody") },
+		"swapped on one node": func(c *conform) { e := c.machines[2].entries; e[0], e[1] = e[1], e[0] },
+		"indexes fall":        func(c *conform) { x := c.machines[0].indexes; x[0], x[1] = x[1], x[0] },
+		"dropped and there": func(c *conform) {
+			with(c, "command that was dropped")
+			c.decide(told{cmd: "command that was dropped", err: ErrDropped})
+		},
+	} {
+		s := &netSite{net: NewFakeNet(), dice: rand.New(rand.NewPCG(7, 2)), faults: true}
+		c := &conform{t: t, site: s, dice: rand.New(rand.NewPCG(7, 1))}
+		c.play()
+		if len(c.faults) > 0 {
+			t.Fatal(c.faults)
+		}
+		spoil(c)
+		c.judge()
+		if found := len(c.faults) > 0; found != (name != "nothing") {
+			t.Errorf("%s: %v", name, c.faults)
+		}
 	}
 }
