@@ -12,7 +12,7 @@ import (
 )
 
 var (
-	seedsFlag = flag.Int("seeds", 12, "how many seeds are played")
+	seedsFlag = flag.Int("seeds", 24, "how many seeds are played")
 	firstFlag = flag.Uint64("first", 0, "the first of them")
 	seedFlag  = flag.Int64("seed", -1, "the one seed to play, with its trace on standard error")
 	stepsFlag = flag.Int("steps", 2500, "how many events a seed has before its faults end")

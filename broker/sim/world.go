@@ -21,7 +21,7 @@ const (
 	nodesMax = 3
 	// settleSteps bounds the quiet end of a run: what has not come to rest by then
 	// never will.
-	settleSteps = 40_000
+	settleSteps = 10_000
 )
 
 // Options says what to play.
