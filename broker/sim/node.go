@@ -221,7 +221,7 @@ func (w *World) open(n *node, t *cluster.Topic, p cluster.Partition) {
 	case n.fs.Stopped():
 		n.die(err)
 	default:
-		w.broken("node %d does not open %s-%d: %v", n.id, t.Name, p.Index, err)
+		w.broken("node %d does not open %s-%d: %v; its disk has %q", n.id, t.Name, p.Index, err, n.fs.Files(dirOf(t.PartitionID(p.Index))))
 	}
 }
 
