@@ -2,7 +2,6 @@ package raft
 
 import (
 	"bytes"
-	"cmp"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -167,7 +166,7 @@ func (n *FakeNet) sortInbox(r *fakeRun) {
 		if n.Key == nil {
 			return bytes.Compare(a.cmd, b.cmd)
 		}
-		return cmp.Or(bytes.Compare(n.Key(a.shard, a.cmd), n.Key(b.shard, b.cmd)))
+		return bytes.Compare(n.Key(a.shard, a.cmd), n.Key(b.shard, b.cmd))
 	})
 	r.sorted = len(r.inbox)
 }

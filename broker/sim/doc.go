@@ -16,7 +16,8 @@
 // The same seed gives the same trace, event by event, with what each replica was given
 // and each client was told: TestReplay holds it to that. It is not so by construction.
 // Between two events several goroutines may run, and the scheduler orders those: what
-// they leave behind (proposals, calls) is sorted before the next event is drawn. Numbers
+// they leave behind (proposals, calls) is sorted before the next event is drawn, and tests
+// leave it one processor. Numbers
 // that rooms draw for themselves (tokens, leases, when a flush is due) are left out of
 // the trace, and decide nothing here.
 //

@@ -92,7 +92,7 @@ func (w *World) start(id model.NodeID) {
 		Exists: func(id model.PartitionID) bool { _, ok := n.cluster.Metadata().Partition(id); return ok },
 	})
 	n.pace = pacemaker.New(pacemaker.Options{
-		Node: id, Reader: n.fetch, Children: n.verbs, Sidecar: w.load.script.sidecar(w, id), View: n.view(), Plans: &w.load.script.plans, Log: quiet,
+		Node: id, Reader: n.fetch, Children: n.verbs, Sidecar: w.load.script.sidecar(), View: n.view(), Plans: &w.load.script.plans, Log: quiet,
 	})
 	n.work.Go(n.followLeaders)
 	n.work.Go(func() { n.pace.Run(n.ctx) })

@@ -90,7 +90,7 @@ type sidecar struct {
 	fake async.Fake
 }
 
-func (s *copier) sidecar(*World, model.NodeID) async.Opener {
+func (s *copier) sidecar() async.Opener {
 	x := &sidecar{down: &s.down}
 	x.fake.Do = x.transform
 	return x
