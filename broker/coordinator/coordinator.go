@@ -29,7 +29,7 @@ type Service struct {
 	cancel context.CancelFunc
 	served sync.WaitGroup
 
-	creating sync.Mutex // held while __consumer_offsets is being made
+	creating chan struct{} // a seat: taken while __consumer_offsets is being made
 
 	mu     sync.Mutex // guards loops and closed; never held while waiting
 	loops  map[model.PartitionID]*loop
@@ -44,7 +44,7 @@ func New(o Options) *Service {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	s := &Service{o: o, log: o.Logger.With("room", "coordinator"), loops: map[model.PartitionID]*loop{}}
+	s := &Service{o: o, log: o.Logger.With("room", "coordinator"), creating: make(chan struct{}, 1), loops: map[model.PartitionID]*loop{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.served.Go(s.watch)
 	return s
@@ -127,8 +127,12 @@ func (s *Service) Find(ctx context.Context, group string) (model.NodeID, error) 
 const offsetsBytesMax = "10485760"
 
 func (s *Service) createTopic(ctx context.Context) (*cluster.Topic, error) {
-	s.creating.Lock()
-	defer s.creating.Unlock()
+	select {
+	case s.creating <- struct{}{}:
+		defer func() { <-s.creating }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: create %s: %w", ErrUnavailable, cluster.TopicOffsets, ctx.Err())
+	}
 	m := s.o.Cluster.Metadata()
 	if topic, ok := m.Topic(cluster.TopicOffsets); ok {
 		return topic, nil

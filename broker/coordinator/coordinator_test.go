@@ -3,6 +3,7 @@ package coordinator
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"reflect"
 	"slices"
 	"testing"
@@ -330,5 +331,39 @@ func TestOffsetsExpire(t *testing.T) {
 		if all, _ := n.service.List(t.Context()); len(all) != 0 {
 			t.Fatalf("the group is still there: %v", all)
 		}
+	})
+}
+
+// stuck is a cluster whose controller does not answer.
+type stuck struct{ Cluster }
+
+func (s stuck) CreateTopics(ctx context.Context, _ []cluster.CreateTopic, _ bool) ([]cluster.TopicResult, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// TestFindWaitsItsOwnTime: who asks while another has __consumer_offsets made waits no
+// longer than he said himself.
+func TestFindWaitsItsOwnTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		s := New(Options{Log: n.log, Cluster: stuck{n.cluster}, Logger: slog.New(slog.DiscardHandler)})
+		defer s.Close()
+		began := time.Now()
+		find := func(patience time.Duration) time.Duration {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			if _, err := s.Find(ctx, "g"); !errors.Is(err, ErrUnavailable) {
+				t.Errorf("found: %v", err)
+			}
+			return time.Since(began)
+		}
+		first := make(chan time.Duration)
+		go func() { first <- find(time.Hour) }()
+		synctest.Wait()
+		if took := find(time.Second); took != time.Second {
+			t.Errorf("the second waited %v, want 1s", took)
+		}
+		<-first
 	})
 }

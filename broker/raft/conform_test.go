@@ -1,0 +1,474 @@
+package raft
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/millrace-io/millrace/broker/model"
+	"github.com/millrace-io/millrace/broker/raft/transport"
+)
+
+// conformSeeds and conformReal are how many histories the fake and dragonboat play.
+var (
+	conformSeeds = flag.Int("conform-seeds", 200, "random histories that the fake net plays")
+	conformReal  = flag.Int("conform-real", 2, "of these, how many dragonboat plays too")
+)
+
+// conformOps is how many things are done to three nodes in one history.
+const conformOps = 40
+
+const conformNodes = 3
+
+// site is what a history is played on.
+type site interface {
+	open(n int) node
+	cut(n int, cut bool)
+	// lead asks that a node lead, if it can be.
+	lead(n int)
+	// pass lets things happen.
+	pass()
+	// calm ends all faults of the site's own making.
+	calm()
+}
+
+// told is a command and what its proposer knows of it.
+type told struct {
+	cmd string
+	err error // nil: applied at the node that proposed it
+}
+
+// conform plays one history. mu guards machines and outcomes.
+type conform struct {
+	t       *testing.T
+	site    site
+	dice    *rand.Rand
+	nodes   [conformNodes]node
+	work    sync.WaitGroup
+	changes sync.WaitGroup
+
+	mu       sync.Mutex
+	machines [conformNodes]*ledger
+	outcomes []told
+	terms    map[model.LeaderEpoch]model.NodeID
+	kinds    map[string]int
+	commands int
+
+	brokenMu sync.Mutex
+	faults   []string
+}
+
+// broken notes a breach of the contract.
+func (c *conform) broken(format string, args ...any) {
+	c.brokenMu.Lock()
+	defer c.brokenMu.Unlock()
+	c.faults = append(c.faults, fmt.Sprintf(format, args...))
+}
+
+func (c *conform) ledger(n int) *ledger {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.machines[n]
+}
+
+func (c *conform) start(n int) {
+	was := c.ledger(n)
+	m := &ledger{node: n, of: c}
+	if was != nil {
+		m.index, m.durable, m.kept, m.skip = was.durable, was.durable, was.kept, was.durable
+		m.entries, m.indexes = slices.Clone(was.entries[:was.kept]), slices.Clone(was.indexes[:was.kept])
+	}
+	c.mu.Lock()
+	c.machines[n] = m
+	c.mu.Unlock()
+	c.nodes[n] = c.site.open(n)
+	changes := c.nodes[n].Changes()
+	c.changes.Go(func() { c.follow(n, changes) })
+	if err := c.nodes[n].StartPartition(shard, []model.NodeID{0, 1, 2}, m); err != nil {
+		c.broken("node %d: %v", n, err)
+	}
+}
+
+// follow holds that a node hears of rising terms, and that each has one leader.
+func (c *conform) follow(n int, changes <-chan LeaderChange) {
+	last := model.LeaderEpoch(0)
+	for e := range changes {
+		c.mu.Lock()
+		if e.Term < last {
+			c.broken("node %d hears of term %d after %d", n, e.Term, last)
+		}
+		last = e.Term
+		if e.Leader != model.NoNode {
+			if other, known := c.terms[e.Term]; known && other != e.Leader {
+				c.broken("term %d is led by %d and %d", e.Term, other, e.Leader)
+			}
+			c.terms[e.Term] = e.Leader
+		}
+		c.mu.Unlock()
+	}
+}
+
+func (c *conform) stop(n int) {
+	c.nodes[n].Close()
+	c.nodes[n] = nil
+}
+
+func (c *conform) saw(kind string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.kinds[kind]++
+}
+
+// propose has a node propose a command that no other has; its outcome comes in time.
+func (c *conform) propose(n int) *Proposal {
+	c.commands++
+	cmd := fmt.Sprint("command ", c.commands)
+	p, err := c.nodes[n].Propose(shard, []byte(cmd), time.Second)
+	if err != nil {
+		c.decide(told{cmd: cmd, err: err})
+		return nil
+	}
+	c.work.Go(func() { c.decide(told{cmd: cmd, err: p.Failed()}) })
+	return p
+}
+
+func (c *conform) decide(o told) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.outcomes = append(c.outcomes, o)
+	switch {
+	case o.err == nil:
+		c.kinds["applied"]++
+	case errors.Is(o.err, ErrUnknown):
+		c.kinds["unknown"]++
+	case errors.Is(o.err, ErrDropped), errors.Is(o.err, ErrBusy), errors.Is(o.err, ErrClosed):
+		c.kinds["refused"]++
+	default:
+		c.broken("%s: %v", o.cmd, o.err)
+	}
+}
+
+// acked lists what was applied for its proposer by now.
+func (c *conform) acked() (all []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, o := range c.outcomes {
+		if o.err == nil {
+			all = append(all, o.cmd)
+		}
+	}
+	return all
+}
+
+// barrier holds that a read behind a barrier sees what was applied before it.
+func (c *conform) barrier(n int) {
+	before, at, m := c.acked(), c.nodes[n], c.ledger(n)
+	c.work.Go(func() {
+		if at.Barrier(c.t.Context(), shard) != nil {
+			c.saw("barrier denied")
+			return
+		}
+		c.saw("barrier")
+		there := m.seen()
+		for _, cmd := range before {
+			if !slices.ContainsFunc(there, func(b []byte) bool { return string(b) == cmd }) {
+				c.broken("node %d passes a barrier and lacks %q, which was applied before it", n, cmd)
+			}
+		}
+	})
+}
+
+func (c *conform) snapshot(n int) {
+	at, m := c.nodes[n], c.ledger(n)
+	m.mu.Lock()
+	through := m.index
+	m.mu.Unlock()
+	if through < 2 {
+		return
+	}
+	c.work.Go(func() {
+		if m.Sync() == nil && at.Snapshot(c.t.Context(), shard, through) == nil {
+			c.saw("snapshot")
+		}
+	})
+}
+
+// once does one thing to the nodes: at most one is down or cut off at a time.
+func (c *conform) once(down, away *int) {
+	n := c.dice.IntN(conformNodes)
+	switch k := c.dice.IntN(20); {
+	case k < 2 && *down < 0 && *away < 0:
+		c.stop(n)
+		*down = n
+		c.saw("restart")
+	case k < 2 && *down >= 0:
+		c.start(*down)
+		*down = -1
+	case k < 4 && *down < 0 && *away < 0:
+		c.site.cut(n, true)
+		*away = n
+		c.saw("cut")
+	case k < 5 && *away >= 0:
+		c.site.cut(*away, false)
+		*away = -1
+	case c.nodes[n] == nil:
+	case k < 6:
+		c.site.lead(n)
+	case k < 8:
+		c.barrier(n)
+	case k < 11:
+		c.snapshot(n)
+	default:
+		c.propose(n)
+	}
+}
+
+// play makes one history and holds it against the contract.
+func (c *conform) play() {
+	c.terms, c.kinds = map[model.LeaderEpoch]model.NodeID{}, map[string]int{}
+	for n := range conformNodes {
+		c.start(n)
+	}
+	down, away := -1, -1
+	for range conformOps {
+		c.once(&down, &away)
+		c.site.pass()
+	}
+	if away >= 0 {
+		c.site.cut(away, false)
+	}
+	if down >= 0 {
+		c.start(down)
+	}
+	c.site.calm()
+	c.end()
+	for n := range conformNodes {
+		c.stop(n)
+	}
+	c.work.Wait()
+	c.changes.Wait()
+	c.judge()
+}
+
+// end waits until all have applied a last command.
+func (c *conform) end() {
+	deadline := time.Now().Add(peersPatience)
+	for n := 0; time.Now().Before(deadline); n = (n + 1) % conformNodes {
+		before := len(c.acked())
+		if p := c.propose(n); p == nil {
+			c.site.pass()
+			continue
+		}
+		for range 50 {
+			c.site.pass()
+			if len(c.acked()) > before && c.level() {
+				return
+			}
+		}
+	}
+	c.broken("the nodes do not come to agree")
+}
+
+// level tells whether all machines have the same number of entries.
+func (c *conform) level() bool {
+	want := len(c.ledger(0).seen())
+	return len(c.ledger(1).seen()) == want && len(c.ledger(2).seen()) == want
+}
+
+// judge holds what the machines have against what proposers were told.
+func (c *conform) judge() {
+	order := c.machines[0].entries
+	for n, m := range c.machines {
+		if !slices.EqualFunc(m.entries, order, bytes.Equal) {
+			c.broken("node %d has %d entries in another order than node 0 its %d", n, len(m.entries), len(order))
+		}
+		if !slices.IsSorted(m.indexes) || len(slices.Compact(slices.Clone(m.indexes))) != len(m.indexes) {
+			c.broken("indexes of node %d do not rise: %v", n, m.indexes)
+		}
+		c.kinds["installed"] += m.recovers
+	}
+	times := map[string]int{}
+	for _, cmd := range order {
+		times[string(cmd)]++
+	}
+	for _, o := range c.outcomes {
+		switch n := times[o.cmd]; {
+		case o.err == nil && n != 1:
+			c.broken("%s was applied, and is there %d times", o.cmd, n)
+		case errors.Is(o.err, ErrUnknown) && n == 1:
+			c.kinds["unknown, and there"]++
+		case errors.Is(o.err, ErrUnknown) && n == 0:
+			c.kinds["unknown, and not there"]++
+		case errors.Is(o.err, ErrUnknown):
+			c.broken("%s was proposed once, and is there %d times", o.cmd, n)
+		case o.err != nil && n != 0:
+			c.broken("%s was refused (%v), and is there", o.cmd, o.err)
+		}
+		delete(times, o.cmd)
+	}
+	for cmd := range times {
+		c.broken("%s is there, and nobody has heard of it", cmd)
+	}
+}
+
+// netSite is a FakeNet.
+type netSite struct {
+	net    *FakeNet
+	dice   *rand.Rand
+	faults bool
+}
+
+func (s *netSite) open(n int) node     { return s.net.Open(model.NodeID(n), nil) }
+func (s *netSite) cut(n int, cut bool) { s.net.Cut(model.NodeID(n), cut) }
+func (s *netSite) lead(n int)          { s.net.Elect(shard, model.NodeID(n)) }
+func (s *netSite) calm()               { s.faults = false }
+func (s *netSite) pass() {
+	for range s.dice.IntN(60) {
+		s.net.Step(s.dice, s.faults)
+	}
+}
+
+// hostSite is dragonboat, three times, on a network in memory.
+type hostSite struct {
+	t     *testing.T
+	peers *peers
+}
+
+func (s *hostSite) open(n int) node {
+	s.peers.reopen(s.t, n)
+	return s.peers.hosts[n]
+}
+
+func (s *hostSite) cut(n int, cut bool) {
+	do := s.peers.net.Heal
+	if cut {
+		do = s.peers.net.Cut
+	}
+	for m := range conformNodes {
+		if m != n {
+			do(fmt.Sprint(n), fmt.Sprint(m))
+			do(fmt.Sprint(m), fmt.Sprint(n))
+		}
+	}
+}
+
+func (s *hostSite) lead(n int) {
+	for m, h := range s.peers.hosts {
+		if h == nil || m == n {
+			continue
+		}
+		if c, ok := h.Leader(shard); ok && int(c.Leader) == m {
+			_ = h.Transfer(shard, model.NodeID(n)) // it may be refused, and be somebody else's by then
+		}
+	}
+}
+
+func (s *hostSite) pass() { <-time.After(tickMilliseconds * time.Millisecond / 2) }
+func (s *hostSite) calm() {}
+
+// TestConform plays random histories on the fake net, and some of them on dragonboat:
+// both must keep one contract. What the fake makes of proposers' hopes must be all that
+// dragonboat can, and nothing must be left out by chance.
+func TestConform(t *testing.T) {
+	kinds, seen := map[string]int{}, map[string]int{}
+	for seed := range uint64(*conformSeeds) {
+		s := &netSite{net: NewFakeNet(), dice: rand.New(rand.NewPCG(seed, 2)), faults: true}
+		c := &conform{t: t, site: s, dice: rand.New(rand.NewPCG(seed, 1))}
+		c.play()
+		for k, n := range c.kinds {
+			kinds[k] += n
+		}
+		for k, n := range s.net.Seen() {
+			seen[k] += n
+		}
+		if len(c.faults) > 0 {
+			t.Fatalf("seed %d: %v; play it again with -conform-seeds %d", seed, c.faults, seed+1)
+		}
+	}
+	t.Logf("%v, of the net %v", kinds, seen)
+	for _, k := range []string{
+		"applied", "refused", "unknown, and there", "unknown, and not there", "restart", "cut", "snapshot", "installed", "barrier", "barrier denied",
+	} {
+		if kinds[k] == 0 {
+			t.Errorf("in %d histories: no %q", *conformSeeds, k)
+		}
+	}
+	for _, k := range []string{
+		"taken", "forwarded", "dropped", "dropped without a leader", "busy", "lost", "late", "ghost", "deaf", "unknown", "truncated", "gave up",
+		"taken by a deposed leader", "elected", "replayed", "installed", "confirmed", "denied",
+	} {
+		if seen[k] == 0 {
+			t.Errorf("in %d histories of the net: no %q", *conformSeeds, k)
+		}
+	}
+}
+
+// TestConformDragonboat plays the first of TestConform's histories on dragonboat.
+func TestConformDragonboat(t *testing.T) {
+	for seed := range uint64(*conformReal) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			p := &peers{net: transport.NewMemory(), shard: shard}
+			for n := range p.hosts {
+				p.dirs[n] = t.TempDir()
+			}
+			c := &conform{t: t, site: &hostSite{t: t, peers: p}, dice: rand.New(rand.NewPCG(seed, 1))}
+			c.play()
+			t.Logf("%v", c.kinds)
+			if len(c.faults) > 0 {
+				t.Error(c.faults)
+			}
+		})
+	}
+}
+
+// TestConformJudgeFails: a history that was kept passes, and each way of spoiling it is
+// found.
+func TestConformJudgeFails(t *testing.T) {
+	applied := func(c *conform) string { return c.acked()[0] }
+	without := func(m *ledger, cmd string) {
+		i := slices.IndexFunc(m.entries, func(b []byte) bool { return string(b) == cmd })
+		m.entries, m.indexes = slices.Delete(m.entries, i, i+1), slices.Delete(m.indexes, i, i+1)
+	}
+	with := func(c *conform, cmd string) {
+		for _, m := range c.machines {
+			m.index++
+			m.entries, m.indexes = append(m.entries, []byte(cmd)), append(m.indexes, m.index)
+		}
+	}
+	for name, spoil := range map[string]func(c *conform){
+		"nothing":          func(*conform) {},
+		"lost on one node": func(c *conform) { without(c.machines[1], applied(c)) },
+		"lost on all": func(c *conform) {
+			for _, m := range c.machines {
+				without(m, applied(c))
+			}
+		},
+		"applied twice":       func(c *conform) { with(c, applied(c)) },
+		"nobody's":            func(c *conform) { with(c, "command of nobody") },
+		"swapped on one node": func(c *conform) { e := c.machines[2].entries; e[0], e[1] = e[1], e[0] },
+		"indexes fall":        func(c *conform) { x := c.machines[0].indexes; x[0], x[1] = x[1], x[0] },
+		"dropped and there": func(c *conform) {
+			with(c, "command that was dropped")
+			c.decide(told{cmd: "command that was dropped", err: ErrDropped})
+		},
+	} {
+		s := &netSite{net: NewFakeNet(), dice: rand.New(rand.NewPCG(7, 2)), faults: true}
+		c := &conform{t: t, site: s, dice: rand.New(rand.NewPCG(7, 1))}
+		c.play()
+		if len(c.faults) > 0 {
+			t.Fatal(c.faults)
+		}
+		spoil(c)
+		c.judge()
+		if found := len(c.faults) > 0; found != (name != "nothing") {
+			t.Errorf("%s: %v", name, c.faults)
+		}
+	}
+}

@@ -1,0 +1,342 @@
+package raft
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/millrace-io/millrace/broker/model"
+)
+
+// FakeNode is a Host on a FakeNet, with its methods. Those that begin and end replicas,
+// and Close, are the driver's; the others may be called from any goroutine.
+type FakeNode struct {
+	net     *FakeNet
+	id      model.NodeID
+	down    <-chan struct{}
+	changes *mailbox
+
+	// What follows is guarded by the net's mu.
+	runs   map[model.ShardID]*fakeRun
+	closed bool
+}
+
+// fakeRun is a replica that was started. Guarded by the net's mu, but for the machines,
+// which only the driver calls.
+type fakeRun struct {
+	node       *FakeNode
+	shard      model.ShardID
+	partition  StateMachine
+	controller ControllerMachine
+	applied    uint64 // handed to the machine
+	knows      uint64 // committed, as this node has heard
+	leader     LeaderChange
+	busy       bool // it takes no proposals
+	inbox      []*fakeProposal
+	sorted     int // of inbox, in order
+	barriers   []*fakeBarrier
+	snapshots  []*fakeSnapshot
+	recovering bool
+	stop       chan struct{} // closed when the replica ends
+}
+
+// fakeBarrier is a read barrier; index is what must be applied, 0 before a majority has
+// told.
+type fakeBarrier struct {
+	index uint64
+	done  chan error
+}
+
+type fakeSnapshot struct {
+	through uint64
+	done    chan error
+}
+
+// Open opens a node; what one of that id had on disk is there. Once down is closed its
+// machines answer no more: the driver waits for them no longer, and should Close it.
+func (n *FakeNet) Open(id model.NodeID, down <-chan struct{}) *FakeNode {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	must(n.nodes[id] == nil, "node %d is open", id)
+	o := &FakeNode{net: n, id: id, down: down, changes: newMailbox(), runs: map[model.ShardID]*fakeRun{}}
+	n.nodes[id] = o
+	return o
+}
+
+// ask has a machine do something, without the net's mu; false: the node is down.
+func (o *FakeNode) ask(f func() error) bool {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	select {
+	case err := <-done:
+		must(err == nil, "a state machine of node %d failed: %v", o.id, err)
+		return true
+	case <-o.down:
+		return false
+	}
+}
+
+// Changes is as of Host.
+func (o *FakeNode) Changes() <-chan LeaderChange { return o.changes.out }
+
+// StartPartition is as of Host: what the machine lacks is replayed to it in time.
+func (o *FakeNode) StartPartition(shard model.ShardID, members []model.NodeID, m StateMachine) error {
+	applied, err := m.Open(nil)
+	if err != nil {
+		return fmt.Errorf("start replica of shard %d: %w", shard, err)
+	}
+	o.net.mu.Lock()
+	defer o.net.mu.Unlock()
+	r, have := o.start(shard, members)
+	needs := o.net.groups[shard].lastCommand(have.forgotten)
+	if applied < needs && have.note == nil {
+		delete(o.runs, shard)
+		return fmt.Errorf("start replica of shard %d: %w: it stands at entry %d, the log begins behind %d", shard, ErrMachineBehind, applied, needs)
+	}
+	r.partition, r.applied = m, max(applied, have.forgotten)
+	r.knows = min(r.applied, have.has)
+	if applied < needs {
+		r.recover(have)
+	} else {
+		have.note = nil
+	}
+	if applied < have.has {
+		o.net.saw("replayed")
+	}
+	return nil
+}
+
+// StartController is as of Host.
+func (o *FakeNode) StartController(members []model.NodeID, m ControllerMachine) error {
+	o.net.mu.Lock()
+	defer o.net.mu.Unlock()
+	r, have := o.start(ControllerShard, members)
+	r.controller, r.applied, r.knows = m, have.forgotten, have.forgotten
+	if have.snapshot == nil {
+		return nil
+	}
+	return m.Restore(bytes.Clone(have.snapshot))
+}
+
+func (o *FakeNode) start(shard model.ShardID, members []model.NodeID) (*fakeRun, *fakeReplica) {
+	g := o.net.groups[shard]
+	if g == nil {
+		g = &fakeGroup{
+			shard: shard, members: slices.Sorted(slices.Values(members)), leader: model.NoNode,
+			replicas: map[model.NodeID]*fakeReplica{}, waiting: map[uint64]*fakeProposal{},
+		}
+		for _, m := range g.members {
+			g.replicas[m] = &fakeReplica{}
+		}
+		o.net.groups[shard] = g
+	}
+	must(g.replicas[o.id] != nil, "node %d is no member of shard %d", o.id, shard)
+	r := &fakeRun{node: o, shard: shard, leader: LeaderChange{Shard: shard, Leader: model.NoNode}, stop: make(chan struct{})}
+	o.runs[shard] = r
+	return r, g.replicas[o.id]
+}
+
+// recover has the machine follow the note, in the background: it asks other nodes.
+func (r *fakeRun) recover(have *fakeReplica) {
+	r.recovering = true
+	note := have.note
+	go func() {
+		err := r.partition.Recover(note, r.stop)
+		applied, opened := uint64(0), error(nil)
+		if err == nil {
+			applied, opened = r.partition.Open(nil)
+		}
+		n := r.node.net
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if err != nil || opened != nil || r.node.runs[r.shard] != r {
+			return // it was stopped
+		}
+		needs := n.groups[r.shard].lastCommand(have.forgotten)
+		must(applied >= needs, "shard %d recovered to %d, its note says %d", r.shard, applied, needs)
+		have.note, r.recovering, r.applied = nil, false, have.forgotten
+	}()
+}
+
+// run finds a started replica, under the net's mu.
+func (o *FakeNode) run(shard model.ShardID) (*fakeRun, error) {
+	if o.closed {
+		return nil, fmt.Errorf("shard %d: %w", shard, ErrStopped)
+	}
+	r := o.runs[shard]
+	if r == nil {
+		return nil, fmt.Errorf("shard %d: %w", shard, ErrClosed)
+	}
+	return r, nil
+}
+
+// Propose is as of Host.
+func (o *FakeNode) Propose(shard model.ShardID, cmd []byte, _ time.Duration) (*Proposal, error) {
+	if len(cmd) > inMemLogBytesMax {
+		return nil, fmt.Errorf("propose to shard %d: %w", shard, ErrTooLarge)
+	}
+	o.net.mu.Lock()
+	defer o.net.mu.Unlock()
+	r, err := o.run(shard)
+	if err != nil {
+		return nil, fmt.Errorf("propose: %w", err)
+	}
+	if r.busy {
+		o.net.saw("busy")
+		return nil, fmt.Errorf("propose to shard %d: %w", shard, ErrBusy)
+	}
+	p := &fakeProposal{node: o, shard: shard, cmd: bytes.Clone(cmd), answer: make(chan verdict, 1)}
+	r.inbox = append(r.inbox, p)
+	return &Proposal{fake: p.answer}, nil
+}
+
+// ProposeController is as of Host.
+func (o *FakeNode) ProposeController(ctx context.Context, cmd []byte) ([]byte, error) {
+	return proposeController(ctx, o, cmd)
+}
+
+// Barrier is as of Host.
+func (o *FakeNode) Barrier(ctx context.Context, shard model.ShardID) error {
+	b := &fakeBarrier{done: make(chan error, 1)}
+	o.net.mu.Lock()
+	r, err := o.run(shard)
+	if err == nil {
+		r.barriers = append(r.barriers, b)
+	}
+	o.net.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("read barrier: %w", err)
+	}
+	select {
+	case err := <-b.done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("read barrier of shard %d: %w", shard, ctx.Err())
+	}
+}
+
+// Snapshot is as of Host: the machine syncs first.
+func (o *FakeNode) Snapshot(ctx context.Context, shard model.ShardID, through uint64) error {
+	s := &fakeSnapshot{through: through, done: make(chan error, 1)}
+	o.net.mu.Lock()
+	r, err := o.run(shard)
+	if err == nil {
+		r.snapshots = append(r.snapshots, s)
+	}
+	o.net.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("snapshot: %w", err)
+	}
+	select {
+	case err := <-s.done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("snapshot of shard %d: %w", shard, ctx.Err())
+	}
+}
+
+// Leader is as of Host.
+func (o *FakeNode) Leader(shard model.ShardID) (LeaderChange, bool) {
+	o.net.mu.Lock()
+	defer o.net.mu.Unlock()
+	r, err := o.run(shard)
+	if err != nil || r.leader.Leader == model.NoNode {
+		return LeaderChange{Shard: shard, Leader: model.NoNode}, false
+	}
+	return r.leader, true
+}
+
+// Logs is as of Host.
+func (o *FakeNode) Logs() []model.ShardID {
+	o.net.mu.Lock()
+	defer o.net.mu.Unlock()
+	var shards []model.ShardID
+	for _, s := range slices.Sorted(maps.Keys(o.net.groups)) {
+		if o.net.groups[s].replicas[o.id] != nil {
+			shards = append(shards, s)
+		}
+	}
+	return shards
+}
+
+// Stop is as of Host: what it has not answered is unknown for ever.
+func (o *FakeNode) Stop(shard model.ShardID) error {
+	o.net.mu.Lock()
+	r := o.runs[shard]
+	if r == nil {
+		o.net.mu.Unlock()
+		return nil
+	}
+	o.end(r)
+	o.net.mu.Unlock()
+	if r.partition != nil {
+		return r.partition.Close()
+	}
+	return nil
+}
+
+func (o *FakeNode) end(r *fakeRun) {
+	delete(o.runs, r.shard)
+	close(r.stop)
+	for _, p := range r.inbox {
+		p.tell(verdict{err: ErrUnknown})
+	}
+	for _, p := range append(slices.Clone(o.net.flying), o.net.lost...) {
+		if p.node == o && p.shard == r.shard {
+			p.tell(verdict{err: ErrUnknown})
+		}
+	}
+	for _, b := range r.barriers {
+		b.done <- fmt.Errorf("read barrier of shard %d: %w", r.shard, ErrClosed)
+	}
+	for _, s := range r.snapshots {
+		s.done <- fmt.Errorf("snapshot of shard %d: %w", r.shard, ErrClosed)
+	}
+	o.net.crashed(o.id, r.shard)
+}
+
+// Remove is as of Host. With the last replica's the group's log is gone.
+func (o *FakeNode) Remove(shard model.ShardID) error {
+	o.net.mu.Lock()
+	defer o.net.mu.Unlock()
+	if o.runs[shard] != nil {
+		return fmt.Errorf("remove the log of shard %d: it is running", shard)
+	}
+	g := o.net.groups[shard]
+	if g == nil {
+		return nil
+	}
+	delete(g.replicas, o.id)
+	if len(g.replicas) == 0 {
+		delete(o.net.groups, shard)
+		return nil
+	}
+	return nil
+}
+
+// Close is as of Host. It is what a crash does too: the log is on disk, all else is
+// gone. A command that has left this node may still be applied by the others.
+func (o *FakeNode) Close() {
+	o.net.mu.Lock()
+	if o.closed {
+		o.net.mu.Unlock()
+		return
+	}
+	o.closed = true
+	var ended []*fakeRun
+	for _, s := range slices.Sorted(maps.Keys(o.runs)) {
+		ended = append(ended, o.runs[s])
+		o.end(o.runs[s])
+	}
+	delete(o.net.nodes, o.id)
+	o.net.mu.Unlock()
+	for _, r := range ended {
+		if r.partition != nil {
+			_ = r.partition.Close() // machines close without an error: see StateMachine
+		}
+	}
+	o.changes.close()
+}

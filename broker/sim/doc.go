@@ -1,0 +1,32 @@
+// Package sim runs the rooms above raft on three nodes in one process, from a seed:
+// partitions on disks in memory that crash, Raft groups that lose, delay and forward
+// (raft.FakeNet), calls between nodes that get lost or are done late, time that only the
+// simulation moves. Producers, consumers, committed offsets, an async script and topics
+// that come and go are the load; a checker that knows all that was acknowledged judges
+// it. It is for tests and imported by no other room.
+//
+// Owner: a World is driven by one goroutine, which does one thing at a time: an event of
+// Raft, a call that arrives, a client's request, a flush, a crash, a moment that passes.
+// After each it waits until every goroutine of every room is blocked (Options.Still:
+// synctest.Wait), so that rooms run as they do in a broker, their loops and all, and yet
+// nothing happens that the seed did not choose.
+//
+// # What replays
+//
+// The same seed gives the same trace, event by event, with what each replica was given
+// and each client was told: TestReplay holds a few seeds to that. It is not so by
+// construction: a select of a room that finds two channels ready draws one, and about one
+// seed in sixty has been seen to take either of two ways. Play it a few times then.
+// Between two events several goroutines may run, and the scheduler orders those: what
+// they leave behind (proposals, calls) is sorted before the next event is drawn, and tests
+// leave it one processor. Numbers
+// that rooms draw for themselves (tokens, leases, when a flush is due) are left out of
+// the trace, and decide nothing here.
+//
+// # What it leaves out
+//
+// dragonboat and the journal, whose contract the fake is held to by raft's TestConform;
+// fronts and connections; the controller's part of scripts (deploys, seeks), which
+// pacemaker's own tests play; moves of replicas; retention and compaction, which
+// partition's tests play; the group protocol's members.
+package sim

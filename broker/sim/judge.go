@@ -1,0 +1,286 @@
+package sim
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/millrace-io/millrace/broker/cluster"
+	"github.com/millrace-io/millrace/broker/model"
+	"github.com/millrace-io/millrace/broker/partition"
+	"github.com/millrace-io/millrace/broker/record"
+)
+
+// read is a record as a reader has it.
+type read struct {
+	offset model.Offset
+	value  string
+}
+
+// decode gives the records of whole batches.
+func decode(records []byte) (all []read) {
+	var r record.Reader
+	for len(records) > 0 {
+		b, rest, err := record.Next(records)
+		if err == nil {
+			err = b.Check()
+		}
+		if err == nil {
+			err = r.Reset(b, 1<<20)
+		}
+		must(err == nil, "what was read is no batch: %v", err)
+		var rec record.Record
+		for r.Next(&rec) {
+			all = append(all, read{rec.Offset, string(rec.Value)})
+		}
+		records = rest
+	}
+	return all
+}
+
+// truth is what clients know. Owned by the driver.
+type truth struct {
+	places map[model.PartitionID]*place
+}
+
+// place is a partition as its clients know it.
+type place struct {
+	sent  map[string]bool
+	at    map[model.Offset]string // what was acknowledged or read there
+	there map[string]bool         // acknowledged, without an offset
+	end   model.Offset            // behind what was acknowledged
+}
+
+func (t *truth) init() { t.places = map[model.PartitionID]*place{} }
+
+func (t *truth) place(id model.PartitionID) *place {
+	if t.places[id] == nil {
+		t.places[id] = &place{sent: map[string]bool{}, at: map[model.Offset]string{}, there: map[string]bool{}}
+	}
+	return t.places[id]
+}
+
+func (t *truth) end(id model.PartitionID) model.Offset { return t.place(id).end }
+
+func (t *truth) sent(id model.PartitionID, values []string) {
+	for _, v := range values {
+		t.place(id).sent[v] = true
+	}
+}
+
+func (t *truth) there(id model.PartitionID, values []string) {
+	for _, v := range values {
+		t.place(id).there[v] = true
+	}
+}
+
+func (t *truth) acked(w *World, id model.PartitionID, base model.Offset, values []string) {
+	p := t.place(id)
+	for i, v := range values {
+		t.read(w, id, base+model.Offset(i), v)
+	}
+	p.end = max(p.end, base+model.Offset(len(values)))
+}
+
+// read holds a record against what was known of its offset.
+func (t *truth) read(w *World, id model.PartitionID, at model.Offset, value string) {
+	p := t.place(id)
+	if was, known := p.at[at]; known && was != value {
+		w.broken("offset %d of %s holds %q, and held %q", at, id, value, was)
+	}
+	p.at[at] = value
+}
+
+// wrong says what a log lacks, or has too much, of what clients know. Numbered producers
+// write their values in order, none left out.
+func (p *place) wrong(log []read) (faults []string) {
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
+	times, at := map[string]int{}, map[model.Offset]string{}
+	next := map[string]int{}
+	for i, r := range log {
+		if r.offset != model.Offset(i) {
+			fault("offset %d comes after %d others", r.offset, i)
+		}
+		at[r.offset] = r.value
+		if times[r.value]++; times[r.value] == 2 {
+			fault("%q is there twice", r.value)
+		}
+		if p.sent != nil && !p.sent[r.value] {
+			fault("%q is there, and was not sent", r.value)
+		}
+		name, number, _ := strings.Cut(r.value, ".")
+		if !strings.HasPrefix(name, "numbered") {
+			continue
+		}
+		if number != fmt.Sprint(next[name]) {
+			fault("%q is there where %s.%d should be", r.value, name, next[name])
+		}
+		next[name]++
+	}
+	for _, o := range slices.Sorted(maps.Keys(p.at)) {
+		if at[o] != p.at[o] {
+			fault("%q was acknowledged or read at %d, which holds %q", p.at[o], o, at[o])
+		}
+	}
+	for v := range p.there {
+		if times[v] == 0 {
+			fault("%q was acknowledged, and is not there", v)
+		}
+	}
+	return faults
+}
+
+// wrongChildren compares a child with what the script makes of its parent.
+func wrongChildren(parent, child []read) (faults []string) {
+	var want, got []string
+	for _, r := range parent {
+		if keeps(r.value) {
+			want = append(want, childOf(r.value))
+		}
+	}
+	for _, r := range child {
+		got = append(got, r.value)
+	}
+	if !slices.Equal(want, got) {
+		i := 0
+		for i < min(len(want), len(got)) && want[i] == got[i] {
+			i++
+		}
+		faults = append(faults, fmt.Sprintf("%d children of %d are right, there should be %d; then %q", i, len(got), len(want), got[i:min(i+1, len(got))]))
+	}
+	return faults
+}
+
+// whole reads a replica's log, all of it.
+func (w *World) whole(n *node, id model.PartitionID) (log []byte) {
+	h, ok := n.cores.Handle(id)
+	if !ok {
+		return nil
+	}
+	from := model.Offset(0)
+	for {
+		var answer *partition.ReadAnswer
+		var high model.Offset
+		err := h.Query(context.Background(), func(p *partition.Partition) {
+			high = p.HighWatermark()
+			answer, _ = p.Read(partition.ReadAsk{From: from, BytesMax: 1 << 20, MinOne: true})
+		})
+		if err != nil || answer == nil || from >= high {
+			return log
+		}
+		b, err := answer.Load(nil)
+		if err != nil || len(b) == 0 {
+			w.broken("node %d does not read %s at %d of %d: %v", n.id, id, from, high, err)
+			return log
+		}
+		for rest := b; len(rest) > 0; {
+			batch, after, err := record.Next(rest)
+			must(err == nil, "what was read is no batch: %v", err)
+			if batch.BaseOffset() >= from {
+				log = append(log, batch...)
+			}
+			from, rest = max(from, batch.NextOffset()), after
+		}
+	}
+}
+
+// partitions calls f for every partition that node 0 knows.
+func (w *World) partitions(f func(t *cluster.Topic, id model.PartitionID)) {
+	for _, t := range w.nodes[0].cluster.Metadata().Topics() {
+		for _, p := range t.Partitions {
+			f(t, t.PartitionID(p.Index))
+		}
+	}
+}
+
+func (w *World) settled() bool { return len(w.unsettled()) == 0 }
+
+// unsettled says what is still to come.
+func (w *World) unsettled() (why []error) {
+	if !w.calls.empty() || !w.net.Quiet() || len(w.load.ops) > 0 {
+		return []error{fmt.Errorf("calls are on their way, or Raft has work, or %d clients wait", len(w.load.ops))}
+	}
+	if !w.entered() {
+		return []error{errors.New("a node has not entered")}
+	}
+	for _, p := range w.load.producers {
+		if len(p.queue) > 0 && p.topic != passingTopic {
+			why = append(why, fmt.Errorf("%s has %v to send", p.name, p.queue[0].values))
+		}
+	}
+	if w.load.script.down.Load() {
+		w.load.script.down.Store(false)
+	}
+	for i := range int32(2) {
+		if at, high := w.taken(i); at < high {
+			why = append(why, fmt.Errorf("children %d have taken %d of %d", i, at, high))
+		}
+	}
+	return why
+}
+
+// taken tells how far a child has taken its parent, and where that ends, at node 0.
+func (w *World) taken(index int32) (at, high model.Offset) {
+	m := w.nodes[0].cluster.Metadata()
+	in, ok := m.Topic(parentsTopic)
+	out, made := m.Topic(childrenTopic)
+	if !ok || !made {
+		return 0, 1
+	}
+	parent, is := w.nodes[0].cores.Handle(in.PartitionID(index))
+	child, are := w.nodes[0].cores.Handle(out.PartitionID(index))
+	if !is || !are {
+		return 0, 1
+	}
+	_ = parent.Query(context.Background(), func(p *partition.Partition) { high = p.HighWatermark() })
+	_ = child.Query(context.Background(), func(p *partition.Partition) {
+		at = p.Source(model.SourceKey{Script: scriptID, Parent: parent.ID}).Offset
+	})
+	return at, high
+}
+
+// judge holds what the nodes have against what clients know.
+func (w *World) judge() {
+	var states [nodesMax][]byte
+	for id, n := range w.nodes {
+		states[id], _ = n.cluster.StateMachine().Snapshot()
+		if !bytes.Equal(states[id], states[0]) {
+			w.broken("node %d has other metadata than node 0: %s, %s", id, states[id], states[0])
+		}
+	}
+	logs := map[string]map[int32][]read{}
+	w.partitions(func(t *cluster.Topic, id model.PartitionID) {
+		log := w.whole(w.nodes[0], id)
+		for _, n := range w.nodes[1:] {
+			if other := w.whole(n, id); !bytes.Equal(log, other) {
+				w.broken("node %d has %d bytes of %s-%d, and not those that node 0 has, %d", n.id, len(other), t.Name, id.Index, len(log))
+			}
+		}
+		if t.Internal {
+			return
+		}
+		if logs[t.Name] == nil {
+			logs[t.Name] = map[int32][]read{}
+		}
+		records := decode(log)
+		logs[t.Name][id.Index] = records
+		known := *w.truth.place(id)
+		if t.Name == childrenTopic {
+			known.sent = nil // judged below
+		}
+		for _, f := range known.wrong(records) {
+			w.broken("%s-%d: %s", t.Name, id.Index, f)
+		}
+		w.log("%s-%d has %d records, %x", t.Name, id.Index, len(records), sha256.Sum256(log))
+	})
+	for index, parent := range logs[parentsTopic] {
+		for _, f := range wrongChildren(parent, logs[childrenTopic][index]) {
+			w.broken("%s-%d: %s", childrenTopic, index, f)
+		}
+	}
+}
