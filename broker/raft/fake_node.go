@@ -110,10 +110,10 @@ func (o *FakeNode) StartPartition(shard model.ShardID, members []model.NodeID, m
 }
 
 // StartController is as of Host.
-func (o *FakeNode) StartController(members []model.NodeID, m ControllerMachine) error {
+func (o *FakeNode) StartController(of Replica, m ControllerMachine) error {
 	o.net.mu.Lock()
 	defer o.net.mu.Unlock()
-	r, have := o.start(ControllerShard, members)
+	r, have := o.start(ControllerShard, of.Members)
 	r.controller, r.applied, r.knows = m, have.forgotten, have.forgotten
 	if have.snapshot == nil {
 		return nil

@@ -96,7 +96,7 @@ func (w *World) start(id model.NodeID) {
 	})
 	n.work.Go(n.followLeaders)
 	n.work.Go(func() { n.pace.Run(n.ctx) })
-	err := n.raft.StartController(members, n.cluster.StateMachine())
+	err := n.raft.StartController(raft.Replica{Shard: raft.ControllerShard, Members: members}, n.cluster.StateMachine())
 	must(err == nil, "start the controller of node %d: %v", id, err)
 	n.work.Go(n.register)
 	w.o.Still()
