@@ -46,7 +46,7 @@ func (c *Cluster) InSync(id model.PartitionID, replicas []model.NodeID) []model.
 	p, led := l.partitions[id]
 	for _, n := range replicas {
 		leads := led && n == p.node
-		if !c.gone(n) && (leads || !slices.Contains(p.lagging, n)) {
+		if !c.silent(n) && (leads || !slices.Contains(p.lagging, n)) {
 			in = append(in, n)
 		}
 	}
@@ -60,15 +60,16 @@ func (c *Cluster) InSyncCount(id model.PartitionID) int {
 }
 
 // Gone tells whether a node has not been heard for so long that it counts as dead. None
-// does before this node has listened for as long.
+// does before this node has listened for as long, or while it hears no majority itself: it
+// is this node then that is cut off, and clients are not to be left with it alone.
 func (c *Cluster) Gone(node model.NodeID) bool {
 	c.leaders.mu.RLock()
 	defer c.leaders.mu.RUnlock()
-	return c.gone(node)
+	return c.silent(node) && c.hearsMajority()
 }
 
-// gone is Gone with leaders.mu held.
-func (c *Cluster) gone(node model.NodeID) bool {
+// silent and hearsMajority are asked with leaders.mu held.
+func (c *Cluster) silent(node model.NodeID) bool {
 	if node == c.o.Node {
 		return false
 	}
@@ -77,6 +78,22 @@ func (c *Cluster) gone(node model.NodeID) bool {
 		last.at = c.leaders.began
 	}
 	return c.o.Now().Sub(last.at) >= aliveFor
+}
+
+func (c *Cluster) hearsMajority() bool {
+	heard, all := 0, 0
+	nodes := c.Metadata().Nodes
+	for i := range nodes {
+		n := &nodes[i]
+		if !n.Come() {
+			continue
+		}
+		all++
+		if !c.silent(n.ID) {
+			heard++
+		}
+	}
+	return all == 0 || heard > all/2
 }
 
 // Reachable is Leader as clients are told it: a node that is gone leads nothing, though
@@ -88,7 +105,7 @@ func (c *Cluster) Reachable(id model.PartitionID) (model.NodeID, model.LeaderEpo
 	switch {
 	case !ok:
 		return model.NoNode, model.NoEpoch
-	case l.node != model.NoNode && c.gone(l.node):
+	case l.node != model.NoNode && c.silent(l.node):
 		return model.NoNode, l.epoch
 	}
 	return l.node, l.epoch

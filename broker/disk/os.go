@@ -45,12 +45,19 @@ func (OS) Rename(from, to string) error { return os.Rename(from, to) }
 // Link implements FS.
 func (OS) Link(from, to string) error { return os.Link(from, to) }
 
+// making are the directories that are being made, each with what is closed once it is
+// durable: who finds one there must not take it for that.
+var making sync.Map // string -> chan struct{}
+
 // MkdirAll implements FS.
 func (o OS) MkdirAll(name string) error {
 	name = filepath.Clean(name)
 	if info, err := os.Stat(name); err == nil {
 		if !info.IsDir() {
 			return &os.PathError{Op: "mkdir", Path: name, Err: unix.ENOTDIR}
+		}
+		if made, ok := making.Load(name); ok {
+			<-made.(chan struct{})
 		}
 		return nil
 	}
@@ -60,6 +67,12 @@ func (o OS) MkdirAll(name string) error {
 			return err
 		}
 	}
+	made := make(chan struct{})
+	if _, busy := making.LoadOrStore(name, made); busy {
+		return o.MkdirAll(name)
+	}
+	defer close(made)
+	defer making.Delete(name)
 	if err := os.Mkdir(name, dirMode); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
