@@ -70,6 +70,27 @@ func (w *Net) host(i int) {
 	w.in(name, "nft", "add table inet faults; add chain inet faults in { type filter hook input priority 0; }; add chain inet faults out { type filter hook output priority 0; }")
 }
 
+// NewNetCluster makes a cluster whose nodes live in a network of their own. They talk to
+// each other without proxies.
+func NewNetCluster(t testing.TB, count int, o Options) (*Cluster, *Net) {
+	t.Helper()
+	w := NewNet(t, count)
+	c := NewCluster(t, count, o)
+	var seeds []string
+	for i := range count {
+		seeds = append(seeds, fmt.Sprintf("%d@%s:%d", i, w.Address(i), netPort))
+	}
+	for i, n := range c.Nodes {
+		n.O.Seeds, n.O.Host = strings.Join(seeds, ","), w.Address(i)
+		n.O.Wrap = append(w.Wrap(i), n.O.Wrap...)
+		n.O.Args = append(n.O.Args, "--rpc-addr", fmt.Sprintf("%s:%d", w.Address(i), netPort)) // the last one counts
+	}
+	return c, w
+}
+
+// netPort is where nodes of a Net talk to each other.
+const netPort = 33145
+
 func (w *Net) bridge() string     { return w.name + "bridge" }
 func (w *Net) space(i int) string { return w.name + strconv.Itoa(i) }
 

@@ -5,8 +5,10 @@ package node
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -40,6 +42,8 @@ type Options struct {
 	Sidecar bool
 	// Env is added to the environment.
 	Env []string
+	// Host is the address that clients reach it at; empty: 127.0.0.1.
+	Host string
 	// ID is the node's, Seeds what --seeds names; empty: it is alone.
 	ID    int
 	Seeds string
@@ -106,7 +110,8 @@ func tail(b []byte, n int) []byte { return b[max(0, len(b)-n):] }
 func (n *Node) args() []string {
 	kafka, admin := n.Brokers, n.Admin
 	if kafka == "" {
-		kafka, admin = "127.0.0.1:0", "127.0.0.1:0"
+		any := net.JoinHostPort(cmp.Or(n.O.Host, "127.0.0.1"), "0")
+		kafka, admin = any, any
 	}
 	sidecar := "off"
 	if n.O.Sidecar {
