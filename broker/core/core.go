@@ -255,6 +255,7 @@ type Core struct {
 	snapshots chan struct{}
 	nextHouse time.Time
 	nextFlush time.Time
+	ages      ageClock
 	// expected is shared with proposers.
 	expectedMu sync.Mutex
 	expected   map[uint64]chan partition.Outcome
@@ -331,10 +332,11 @@ func (c *Core) Tick(now time.Time) {
 	}
 	if now.After(c.nextHouse) {
 		c.nextHouse = now.Add(time.Second)
+		age := c.ages.at(now)
 		for _, r := range c.replicas {
 			if now.After(r.nextHouse) {
 				r.nextHouse = now.Add(c.set.o.HousekeepEvery)
-				c.housekeep(r, now)
+				c.housekeep(r, age)
 			}
 		}
 	}

@@ -184,22 +184,26 @@ func (s *scene) changeBit(name string) {
 	s.t.Logf("a bit at %d of %d of %s", at, len(b), name)
 }
 
-// clocks moves the wall clocks of nodes by an hour, on or back, and then sets them right.
+// clocks moves the wall clocks of nodes by an hour on, an hour back, or the other way round, and sets them right.
 func (s *scene) clocks(nodes ...*node.Node) {
 	by := time.Hour
 	if s.r.IntN(2) == 0 {
 		by = -by
 	}
-	s.t.Logf("by %s", by)
-	for _, by := range []time.Duration{by, 0} {
+	s.t.Logf("by %s, then by %s", by, -by)
+	for _, by := range []time.Duration{by, -by, 0} {
 		for _, n := range nodes {
 			if err := n.JumpClock(by); err != nil {
 				s.t.Fatal(err)
 			}
 		}
+		<-time.After(5 * housekeepEvery)
 		s.hold()
 	}
 }
+
+// housekeepEvery is how often brokers look for what retention lets go.
+const housekeepEvery = 200 * time.Millisecond
 
 // proxyFaults strike ways that lead through proxies.
 var proxyFaults = []fault{
@@ -289,7 +293,7 @@ const retention = 30 * time.Minute
 func newScene(t *testing.T, seed uint64, netted bool, o node.Options) *scene {
 	t.Helper()
 	s := &scene{t: t, r: rand.New(rand.NewPCG(seed, 0))}
-	o.Args = append([]string{"--set", "housekeep_every=200ms", "--set", "scrub_period=5s", "--set", "low_space_guard=64M", "--set", "low_space_reserve=16M"}, o.Args...)
+	o.Args = append([]string{"--set", "housekeep_every=" + housekeepEvery.String(), "--set", "scrub_period=5s", "--set", "low_space_guard=64M", "--set", "low_space_reserve=16M"}, o.Args...)
 	if netted {
 		s.c, s.net = node.NewNetCluster(t, 3, o)
 	} else {
