@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+
 	"github.com/millrace-io/millrace/test/node"
 )
 
@@ -23,6 +25,8 @@ type scene struct {
 	net *node.Net
 	// small is the disk of the last node, if it has one of its own.
 	small string
+	// topic is the directory of the topic that damage is done to: it is on all nodes.
+	topic string
 	// hold returns when a fault has lasted long enough.
 	hold func()
 	// factor multiplies what a fault's promise allows; 0: nothing is judged by time.
@@ -148,20 +152,20 @@ func diskFull(s *scene) {
 	}
 }
 
-// bytesChange changes a bit of each of some files of a node that has been killed:
-// segments, which it may not serve any more, and takes anew.
+// bytesChange changes a bit each of some segments of a node that has been killed: it may
+// not serve them any more, and takes them anew. It is the same node each time, since what
+// it has not repaired yet the others must have.
 func bytesChange(s *scene) {
-	n := s.one()
+	n := 1
 	broker := s.c.Nodes[n]
 	broker.Kill()
-	files, err := filepath.Glob(filepath.Join(broker.O.Dir, "topics", "*", "*", "*.log"))
-	if err != nil {
-		s.t.Fatal(err)
+	files, err := filepath.Glob(filepath.Join(broker.O.Dir, "topics", s.topic, "*", "*.log"))
+	if err != nil || len(files) == 0 {
+		s.t.Fatalf("%d files to change: %v", len(files), err)
 	}
-	for _, name := range files {
-		if s.r.IntN(3) == 0 {
-			s.changeBit(name)
-		}
+	s.r.Shuffle(len(files), func(i, j int) { files[i], files[j] = files[j], files[i] })
+	for _, name := range files[:(len(files)+2)/3] {
+		s.changeBit(name)
 	}
 	s.hold()
 	s.c.Start(n)
@@ -173,15 +177,14 @@ func (s *scene) changeBit(name string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if len(b) == 0 {
-		return
+	at := s.r.IntN(max(1, len(b)))
+	if len(b) > 0 {
+		b[at] ^= 1 << s.r.IntN(8)
 	}
-	at := s.r.IntN(len(b))
-	b[at] ^= 1 << s.r.IntN(8)
 	if err := os.WriteFile(name, b, 0o640); err != nil {
 		s.t.Fatal(err)
 	}
-	s.t.Logf("a bit at %d of %d of %s", at, len(b), name)
+	s.t.Logf("a bit at %d of %d of %s", at, len(b), strings.TrimPrefix(name, s.c.Nodes[1].O.Dir))
 }
 
 // clocks moves the wall clocks of nodes by an hour on, an hour back, or the other way round, and sets them right.
@@ -313,6 +316,21 @@ func (s *scene) createTopic(name string, partitions, replicas int) {
 		"-c", fmt.Sprintf("retention.ms=%d", retention.Milliseconds()), "-c", "segment.bytes=262144"); err != nil {
 		s.t.Fatal(err)
 	}
+}
+
+// start makes the topic that stays on all nodes, and a load.
+func (s *scene) start(partitions int) *load {
+	s.t.Helper()
+	s.createTopic(topic, partitions, 3)
+	l := startLoad(s.t, s.c, topic, partitions, s.factor)
+	l.more(s.t, 20)
+	topics, err := kadm.NewClient(s.c.Client()).ListTopics(s.t.Context(), topic)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	id := topics[topic].ID
+	s.topic = fmt.Sprintf("%x", id[:])
+	return l
 }
 
 // strike has a fault strike, and waits until all partitions are written again.

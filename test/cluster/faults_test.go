@@ -27,11 +27,8 @@ func TestFaults(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t, 1, c.netted, node.Options{Keep: t.ArtifactDir()})
 			s.factor = gapFactor(t, shortFactor)
-			const partitions = 3
-			s.createTopic(topic, partitions, 3)
-			l := startLoad(t, s.c, topic, partitions, s.factor)
+			l := s.start(3)
 			s.hold = func() { l.more(t, 20) }
-			l.more(t, 20)
 			for _, f := range c.faults {
 				if !told[f.name] && (os.Getenv("ONLY") == "" || strings.Contains(f.name, os.Getenv("ONLY"))) {
 					s.strike(f, l)
