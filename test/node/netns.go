@@ -82,7 +82,7 @@ func NewNetCluster(t testing.TB, count int, o Options) (*Cluster, *Net) {
 	}
 	for i, n := range c.Nodes {
 		n.O.Seeds, n.O.Host = strings.Join(seeds, ","), w.Address(i)
-		n.O.Wrap = append(w.Wrap(i), n.O.Wrap...)
+		n.O.Inside = w.Inside(i)
 		n.O.Args = append(n.O.Args, "--rpc-addr", fmt.Sprintf("%s:%d", w.Address(i), netPort)) // the last one counts
 	}
 	return c, w
@@ -100,8 +100,8 @@ func (w *Net) cable() string { return fmt.Sprintf("mr%d", os.Getpid()) }
 // Address is where node i lives.
 func (w *Net) Address(i int) string { return fmt.Sprintf("%s.%d", w.block, 10+i) }
 
-// Wrap is what a process is run under to live at node i's place.
-func (w *Net) Wrap(i int) []string { return []string{"ip", "netns", "exec", w.space(i)} }
+// Inside is what a process is run by to live at node i's place.
+func (w *Net) Inside(i int) []string { return []string{"ip", "netns", "exec", w.space(i)} }
 
 // Way is which way packets are lost, seen from a node.
 type Way int
