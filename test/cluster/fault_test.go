@@ -12,21 +12,26 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace-io/millrace/test/node"
 )
 
 // scene is a cluster that faults strike, one after the other.
 type scene struct {
-	t *testing.T
-	c *node.Cluster
-	r *rand.Rand
+	t      *testing.T
+	c      *node.Cluster
+	client *kgo.Client
+	r      *rand.Rand
 	// net is the nodes' network, if they have one of their own; else they talk by proxies.
 	net *node.Net
 	// small is the disk of the last node, if it has one of its own.
 	small string
-	// topic is the directory of the topic that damage is done to: it is on all nodes.
-	topic string
+	// partitions and dir are of the topic that stays on all nodes.
+	partitions int
+	dir        string
+	// leaders: who is struck leads something, always.
+	leaders bool
 	// hold returns when a fault has lasted long enough.
 	hold func()
 	// factor multiplies what a fault's promise allows; 0: nothing is judged by time.
@@ -43,8 +48,22 @@ type fault struct {
 	strike  func(s *scene)
 }
 
-// one gives a node, other another one than that.
-func (s *scene) one() int { return s.r.IntN(len(s.c.Nodes)) }
+// one gives a node, other another one than that. Every other time at least it leads
+// something.
+func (s *scene) one() int {
+	p := s.r.IntN(s.partitions)
+	if any := s.r.IntN(len(s.c.Nodes)); !s.leaders && s.r.IntN(2) == 0 {
+		return any
+	}
+	topics, err := kadm.NewClient(s.client).ListTopics(s.t.Context(), topic)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if leader := topics[topic].Partitions[int32(p)].Leader; leader >= 0 {
+		return int(leader)
+	}
+	return p % len(s.c.Nodes)
+}
 
 func (s *scene) other(than int) int {
 	return (than + 1 + s.r.IntN(len(s.c.Nodes)-1)) % len(s.c.Nodes)
@@ -133,6 +152,7 @@ func syncsFail(s *scene) {
 // been given back. The node may end by it; with space again it starts.
 func diskFull(s *scene) {
 	if s.small == "" {
+		s.t.Log("no node has a disk of its own: that needs root")
 		return
 	}
 	n := len(s.c.Nodes) - 1
@@ -159,7 +179,7 @@ func bytesChange(s *scene) {
 	n := 1
 	broker := s.c.Nodes[n]
 	broker.Kill()
-	files, err := filepath.Glob(filepath.Join(broker.O.Dir, "topics", s.topic, "*", "*.log"))
+	files, err := filepath.Glob(filepath.Join(broker.O.Dir, "topics", s.dir, "*", "*.log"))
 	if err != nil || len(files) == 0 {
 		s.t.Fatalf("%d files to change: %v", len(files), err)
 	}
@@ -324,12 +344,13 @@ func (s *scene) start(partitions int) *load {
 	s.createTopic(topic, partitions, 3)
 	l := startLoad(s.t, s.c, topic, partitions, s.factor)
 	l.more(s.t, 20)
-	topics, err := kadm.NewClient(s.c.Client()).ListTopics(s.t.Context(), topic)
+	s.client, s.partitions = s.c.Client(prompt()...), partitions
+	topics, err := kadm.NewClient(s.client).ListTopics(s.t.Context(), topic)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	id := topics[topic].ID
-	s.topic = fmt.Sprintf("%x", id[:])
+	s.dir = fmt.Sprintf("%x", id[:])
 	return l
 }
 

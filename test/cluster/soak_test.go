@@ -66,9 +66,9 @@ func (v variant) options(keep string) node.Options {
 
 // faults are what may strike a leg.
 func (v variant) faults(t *testing.T) []fault {
-	all := append(slices.Clone(nodeFaults), proxyFaults...)
+	all := slices.Concat(nodeFaults, proxyFaults)
 	if v.netted {
-		all = append(slices.Clone(nodeFaults), netFaults...)
+		all = slices.Concat(nodeFaults, netFaults)
 	}
 	only := os.Getenv("MILLRACE_FAULT")
 	if only == "" {
