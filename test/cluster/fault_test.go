@@ -191,6 +191,20 @@ func bytesChange(s *scene) {
 	s.c.Start(n)
 }
 
+// journalChanges changes a bit of the Raft log of a node that has been killed.
+func journalChanges(s *scene) {
+	n := 1
+	broker := s.c.Nodes[n]
+	broker.Kill()
+	files, err := filepath.Glob(filepath.Join(broker.O.Dir, "raft", "journal", "*.journal"))
+	if err != nil || len(files) == 0 {
+		s.t.Fatalf("%d files to change: %v", len(files), err)
+	}
+	s.changeBit(files[s.r.IntN(len(files))])
+	s.hold()
+	s.c.Start(n)
+}
+
 func (s *scene) changeBit(name string) {
 	s.t.Helper()
 	b, err := os.ReadFile(name)
@@ -227,6 +241,12 @@ func (s *scene) clocks(nodes ...*node.Node) {
 
 // housekeepEvery is how often brokers look for what retention lets go.
 const housekeepEvery = 200 * time.Millisecond
+
+// askedFor strike only where MILLRACE_FAULT names them: what they damage stays so. A replica
+// whose part of the Raft log is damaged is not started; the others go on.
+var askedFor = []fault{
+	{"bytes of one journal change", "R7", 5 * time.Second, journalChanges},
+}
 
 // proxyFaults strike ways that lead through proxies.
 var proxyFaults = []fault{

@@ -74,6 +74,7 @@ func (v variant) faults(t *testing.T) []fault {
 	if only == "" {
 		return all
 	}
+	all = append(all, askedFor...)
 	i := slices.IndexFunc(all, func(f fault) bool { return f.name == only })
 	if i < 0 {
 		t.Skipf("MILLRACE_FAULT: %q does not strike %+v", only, v)
