@@ -38,7 +38,8 @@ type load struct {
 }
 
 const (
-	// loadProducers write to each partition; the first has one record at a time on its way.
+	// loadProducers write to each partition; the first has one record at a time on its
+	// way, the last is as patient as clients are if nobody says otherwise.
 	loadProducers = 3
 	// loadWindow is how many records another has on their way to a partition.
 	loadWindow = 32
@@ -71,7 +72,11 @@ func startLoad(t *testing.T, c *node.Cluster, topic string, partitions int, fact
 		if p == 0 {
 			window = 1
 		}
-		cl := c.Client(append(prompt(), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.RequiredAcks(kgo.AllISRAcks()),
+		asking := prompt()
+		if p == loadProducers-1 {
+			asking = nil
+		}
+		cl := c.Client(append(asking, kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.RequiredAcks(kgo.AllISRAcks()),
 			kgo.ProducerLinger(0), kgo.ProducerBatchCompression(kgo.NoCompression()))...)
 		for partition := range partitions {
 			l.writing.Go(func() { l.write(cl, partition, p, window) })
@@ -155,7 +160,7 @@ func (l *load) read(ctx context.Context, cl *kgo.Client, name string) {
 	}
 }
 
-// period begins a time in which each partition has an acknowledgement within limit; 0:
+// period begins a time in which each producer has an acknowledgement within limit; 0:
 // it need not.
 func (l *load) period(name string, limit time.Duration) {
 	l.history.Period(name, time.Duration(float64(limit)*l.factor), time.Now())

@@ -19,8 +19,8 @@ type History struct {
 type part struct {
 	sent  map[int]int // producer -> how many numbers
 	acked map[Record]ack
-	last  time.Time // the newest acknowledgement, or when the first was sent
-	count int       // of acknowledgements
+	last  map[int]time.Time // producer -> the newest acknowledgement, or when the first was sent
+	count int               // of acknowledgements
 	// seen has what readers saw at offsets, next where each reader stands.
 	seen map[int64]sight
 	next map[string]int64
@@ -51,7 +51,7 @@ func New() *History {
 
 func (h *History) part(p int) *part {
 	if h.parts[p] == nil {
-		h.parts[p] = &part{sent: map[int]int{}, acked: map[Record]ack{}, seen: map[int64]sight{}, next: map[string]int64{}}
+		h.parts[p] = &part{sent: map[int]int{}, acked: map[Record]ack{}, last: map[int]time.Time{}, seen: map[int64]sight{}, next: map[string]int64{}}
 	}
 	return h.parts[p]
 }
@@ -63,8 +63,8 @@ func (h *History) Send(partition, producer int, now time.Time) Record {
 	p := h.part(partition)
 	r := Record{partition, producer, p.sent[producer]}
 	p.sent[producer]++
-	if p.last.IsZero() {
-		p.last = now
+	if p.last[producer].IsZero() {
+		p.last[producer] = now
 	}
 	return r
 }
@@ -77,12 +77,12 @@ func (h *History) Ack(r Record, offset int64, now time.Time) {
 	p := h.part(r.Partition)
 	p.acked[r] = ack{offset, now}
 	p.count++
-	h.gap(r.Partition, p.last, now)
-	p.last = now
+	h.gap(r, p.last[r.Producer], now)
+	p.last[r.Producer] = now
 }
 
-// Period begins a time in which no partition may be without an acknowledgement for
-// longer than limit; 0: as long as it likes. A gap that reaches into several periods may
+// Period begins a time in which no producer may be without an acknowledgement in any of its
+// partitions for longer than limit; 0: as long as it likes. A gap that reaches into several periods may
 // be as long as the longest of them allows.
 func (h *History) Period(name string, limit time.Duration, now time.Time) {
 	h.mu.Lock()
@@ -91,7 +91,7 @@ func (h *History) Period(name string, limit time.Duration, now time.Time) {
 }
 
 // gap judges a wait for an acknowledgement.
-func (h *History) gap(partition int, from, to time.Time) {
+func (h *History) gap(r Record, from, to time.Time) {
 	var widest *period
 	free, wait := false, to.Sub(from)
 	for i := len(h.periods) - 1; i >= 0; i-- {
@@ -106,12 +106,12 @@ func (h *History) gap(partition int, from, to time.Time) {
 		}
 	}
 	if !free && wait > widest.limit {
-		h.finding(Finding{Gap, partition, -1, widest.name + ": nothing acknowledged for " + wait.Round(time.Millisecond).String() +
+		h.finding(Finding{Gap, r.Partition, -1, widest.name + ": " + r.String() + " is the first acknowledged for " + wait.Round(time.Millisecond).String() +
 			" until " + to.Format("15:04:05.000") + ", " + widest.limit.String() + " are allowed"})
 	}
 }
 
-// Longest gives the longest wait of a partition that reached into the newest period.
+// Longest gives the longest wait of a producer that reached into the newest period.
 func (h *History) Longest() time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
