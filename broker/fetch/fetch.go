@@ -3,6 +3,7 @@ package fetch
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/millrace-io/millrace/broker/core"
@@ -95,7 +96,7 @@ func (s *Service) Fetch(ctx context.Context, ask Ask) []PartitionAnswer {
 	// More than BytesMax never comes, however long one waits.
 	need := min(ask.BytesMin, ask.BytesMax)
 	if ask.WaitMax <= 0 || need <= 0 || f.failed {
-		f.read(nil)
+		f.read(ctx, nil)
 		f.load()
 		return f.answers
 	}
@@ -113,7 +114,7 @@ func (s *Service) Fetch(ctx context.Context, ask Ask) []PartitionAnswer {
 func (f *fetching) enough(ctx context.Context, need int, late <-chan time.Time) bool {
 	w := core.NewWaiter(int64(need))
 	defer w.Cancel()
-	f.read(w)
+	f.read(ctx, w)
 	if f.bytes >= need || f.failed {
 		return true
 	}
@@ -126,7 +127,7 @@ func (f *fetching) enough(ctx context.Context, need int, late <-chan time.Time) 
 	case <-late:
 	case <-ctx.Done():
 	}
-	f.read(nil)
+	f.read(ctx, nil)
 	return true
 }
 
@@ -163,19 +164,35 @@ func (f *fetching) fail(i int, err error) {
 	f.answers[i] = PartitionAnswer{Err: err, HighWatermark: model.NoOffset, LSO: model.NoOffset, LogStart: model.NoOffset}
 }
 
-func (f *fetching) read(w *core.Waiter) {
+func (f *fetching) read(ctx context.Context, w *core.Waiter) {
 	if len(f.reads) == 0 {
 		return
 	}
 	f.service.cores.ReadAll(f.reads, w)
 	f.bytes = 0
 	for i := range f.reads {
+		if errors.Is(f.reads[i].Err, partition.ErrOffsetOutOfRange) {
+			f.confirm(ctx, &f.reads[i])
+		}
 		if err := f.reads[i].Err; err != nil {
 			f.fail(f.index[i], translate(err))
 			continue
 		}
 		f.bytes += f.reads[i].Answer.Bytes
 	}
+}
+
+// confirm reads once more what was out of range, as a leader for sure: one that does not
+// know yet that it was deposed lacks what its successor has given to read, and would have
+// a consumer start elsewhere.
+func (f *fetching) confirm(ctx context.Context, read *core.Read) {
+	if err := f.service.raft.Barrier(ctx, read.Handle.Shard); err != nil {
+		read.Err = fmt.Errorf("%w: %w", ErrNotLeader, err)
+		return
+	}
+	again := []core.Read{{Handle: read.Handle, Ask: read.Ask}}
+	f.service.cores.ReadAll(again, nil)
+	read.Answer, read.Err = again[0].Answer, again[0].Err
 }
 
 func (f *fetching) release() {
