@@ -31,6 +31,9 @@ const (
 var (
 	// ErrNotLeader says that this node does not serve the partition. Ask who does.
 	ErrNotLeader = errors.New("not the serving leader of the partition")
+	// ErrDeposed says that this node no longer leads the partition, and that what was
+	// proposed to it before may still be written. Ask who leads whether it is.
+	ErrDeposed = errors.New("no longer the leader of the partition")
 	// ErrUnknownPartition says that this node holds no such partition.
 	ErrUnknownPartition = errors.New("unknown partition")
 	// ErrClosed says that the loop has ended: the node is stopping.
@@ -258,7 +261,7 @@ type Core struct {
 	ages      ageClock
 	// expected is shared with proposers.
 	expectedMu sync.Mutex
-	expected   map[uint64]chan partition.Outcome
+	expected   map[uint64]awaited
 }
 
 func newCore(id model.CoreID, s *Set) *Core {
@@ -266,7 +269,7 @@ func newCore(id model.CoreID, s *Set) *Core {
 		id: id, set: s,
 		in: make(chan event, inboxEvents), flushes: newJobQueue(), compactions: newJobQueue(), done: make(chan struct{}),
 		replicas: map[model.ShardID]*replica{}, dirty: map[*replica]struct{}{}, away: map[model.ShardID]struct{}{},
-		snapshots: make(chan struct{}, 1), expected: map[uint64]chan partition.Outcome{},
+		snapshots: make(chan struct{}, 1), expected: map[uint64]awaited{},
 	}
 }
 

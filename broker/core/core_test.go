@@ -126,6 +126,33 @@ func TestOutcome(t *testing.T) {
 	}
 }
 
+// TestOutcomeOfDeposed: who has proposed to a leader that was deposed is told so, unless
+// his command is applied within a moment.
+func TestOutcomeOfDeposed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, config.Topic{}, nil)
+		r.lead(1)
+		applied, lost := plain(1, "a"), plain(1, "b")
+		applied.Token, lost.Token = r.set.Token(), r.set.Token()
+		got, none := r.h.Expect(applied.Token), r.h.Expect(lost.Token)
+		elsewhere := make(chan partition.Outcome, 1)
+		r.c.expected[99] = awaited{rigShard + 1, elsewhere}
+		r.h.Lead(false, 2)
+		r.drain()
+		r.apply(applied)
+		if o := <-got; o.Err != nil || o.LogEnd != 1 {
+			t.Errorf("outcome of what was applied: %+v", o)
+		}
+		began := time.Now()
+		if o := <-none; !errors.Is(o.Err, ErrDeposed) || time.Since(began) != deposedWait {
+			t.Errorf("outcome of what was not, after %s: %+v", time.Since(began), o)
+		}
+		if len(elsewhere) > 0 || len(r.c.expected) != 1 {
+			t.Error("another shard's proposals were given up")
+		}
+	})
+}
+
 // TestParkedFetch: what wakes a waiter and what does not.
 func TestParkedFetch(t *testing.T) {
 	r := newRig(t, config.Topic{}, nil)

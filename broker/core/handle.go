@@ -77,23 +77,6 @@ func (h *Handle) Query(ctx context.Context, f func(p *partition.Partition)) erro
 	return ErrClosed
 }
 
-// Expect registers a proposal's token before it is proposed; the channel gets
-// its outcome when the command is applied here. Forget must follow.
-func (h *Handle) Expect(token uint64) <-chan partition.Outcome {
-	ch := make(chan partition.Outcome, 1)
-	h.core.expectedMu.Lock()
-	h.core.expected[token] = ch
-	h.core.expectedMu.Unlock()
-	return ch
-}
-
-// Forget ends what Expect began.
-func (h *Handle) Forget(token uint64) {
-	h.core.expectedMu.Lock()
-	delete(h.core.expected, token)
-	h.core.expectedMu.Unlock()
-}
-
 // Open is raft's first call: the checkpoint's raft index.
 func (h *Handle) Open(<-chan struct{}) (uint64, error) {
 	var applied uint64

@@ -219,13 +219,7 @@ func (c *Core) deliver(r *replica, o *partition.Outcome) {
 	if o.Token == 0 {
 		return
 	}
-	c.expectedMu.Lock()
-	ch := c.expected[o.Token]
-	delete(c.expected, o.Token)
-	c.expectedMu.Unlock()
-	if ch != nil {
-		ch <- *o
-	}
+	c.tell(o)
 }
 
 func (c *Core) serve(r *replica) {
@@ -238,6 +232,7 @@ func (c *Core) serve(r *replica) {
 func (c *Core) stopServing(r *replica) {
 	was := model.LeaderEpoch(r.h.serving.Swap(int64(model.NoEpoch)))
 	if was != model.NoEpoch {
+		c.giveUp(r.h.Shard)
 		c.set.o.Leadership(Leadership{Partition: r.h.ID, Epoch: was})
 	}
 }

@@ -210,6 +210,9 @@ func (s *Service) command(ctx context.Context, h *core.Handle, cmd *partition.Co
 	if err == nil && !got { // core hands outcomes over before raft says so
 		err = fmt.Errorf("%w: applied without an outcome", raft.ErrUnknown)
 	}
+	if got && errors.Is(o.Err, core.ErrDeposed) {
+		return partition.Outcome{}, fmt.Errorf("%w: %w", raft.ErrUnknown, o.Err)
+	}
 	if err == nil {
 		s.o.Committed(time.Since(began))
 	}

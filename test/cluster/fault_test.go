@@ -180,8 +180,11 @@ func bytesChange(s *scene) {
 	broker := s.c.Nodes[n]
 	broker.Kill()
 	files, err := filepath.Glob(filepath.Join(broker.O.Dir, "topics", s.dir, "*", "*.log"))
-	if err != nil || len(files) == 0 {
-		s.t.Fatalf("%d files to change: %v", len(files), err)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if len(files) == 0 {
+		s.t.Log("nothing is flushed yet")
 	}
 	s.r.Shuffle(len(files), func(i, j int) { files[i], files[j] = files[j], files[i] })
 	for _, name := range files[:(len(files)+2)/3] {
