@@ -35,11 +35,13 @@ type load struct {
 	mu     sync.Mutex
 	failed int   // records whose producer was told of an error
 	err    error // the first
+
+	told map[judge.Finding]bool
 }
 
 const (
 	// loadProducers write to each partition; the first has one record at a time on its
-	// way, the last is as patient as clients are if nobody says otherwise.
+	// way, the last waits as long for an answer as clients do if nobody says otherwise.
 	loadProducers = 3
 	// loadWindow is how many records another has on their way to a partition.
 	loadWindow = 32
@@ -65,7 +67,7 @@ func gapFactor(t *testing.T, otherwise float64) float64 {
 // startLoad begins to write to a topic that is there, and to read it twice.
 func startLoad(t *testing.T, c *node.Cluster, topic string, partitions int, factor float64) *load {
 	t.Helper()
-	l := &load{topic: topic, partitions: partitions, history: judge.New(), factor: factor}
+	l := &load{topic: topic, partitions: partitions, history: judge.New(), factor: factor, told: map[judge.Finding]bool{}}
 	l.ctx, l.cancel = context.WithCancel(t.Context())
 	for p := range loadProducers {
 		window := loadWindow
@@ -73,8 +75,8 @@ func startLoad(t *testing.T, c *node.Cluster, topic string, partitions int, fact
 			window = 1
 		}
 		asking := prompt()
-		if p == loadProducers-1 {
-			asking = nil
+		if p < loadProducers-1 {
+			asking = append(asking, kgo.ProduceRequestTimeout(2*time.Second), kgo.RequestTimeoutOverhead(2*time.Second))
 		}
 		cl := c.Client(append(asking, kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.RequiredAcks(kgo.AllISRAcks()),
 			kgo.ProducerLinger(0), kgo.ProducerBatchCompression(kgo.NoCompression()))...)
@@ -100,7 +102,7 @@ func startLoad(t *testing.T, c *node.Cluster, topic string, partitions int, fact
 // prompt has a client ask again soon: the broker's time is measured, not the client's.
 func prompt() []kgo.Opt {
 	return []kgo.Opt{
-		kgo.ProduceRequestTimeout(2 * time.Second), kgo.RequestTimeoutOverhead(2 * time.Second), kgo.RetryTimeout(patience), kgo.DialTimeout(2 * time.Second),
+		kgo.RetryTimeout(patience), kgo.DialTimeout(2 * time.Second),
 		kgo.MetadataMinAge(50 * time.Millisecond), kgo.RetryBackoffFn(func(int) time.Duration { return 50 * time.Millisecond }),
 	}
 }
@@ -257,16 +259,20 @@ func whole(logs [][]judge.Stored, ends []int64) bool {
 // findingsTold is how many findings of a kind are told.
 const findingsTold = 5
 
-// verdict fails the test by what the judge has found.
+// verdict fails the test by what the judge has found since the last one.
 func (l *load) verdict(t *testing.T) {
 	t.Helper()
-	told := map[judge.Kind]int{}
+	count := map[judge.Kind]int{}
 	for _, f := range l.history.Found() {
-		if told[f.Kind]++; told[f.Kind] <= findingsTold {
+		if l.told[f] {
+			continue
+		}
+		l.told[f] = true
+		if count[f.Kind]++; count[f.Kind] <= findingsTold {
 			t.Error(f)
 		}
 	}
-	for kind, n := range told {
+	for kind, n := range count {
 		t.Logf("%s: %d in all", kind, n)
 	}
 }
