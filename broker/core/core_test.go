@@ -378,6 +378,46 @@ func lead0() []byte {
 	return c.Append(nil)
 }
 
+// TestProducersExpire: who has written nothing for as long as that is forgotten; who
+// writes records that are old is not, however old they are.
+func TestProducersExpire(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const expiry = 24 * time.Hour
+		r := newRig(t, config.Topic{}, func(o *Options) { o.ProducerExpiry = func() time.Duration { return expiry } })
+		r.lead(1)
+		sequence := map[model.ProducerID]int32{}
+		write := func(id model.ProducerID) {
+			s := record.Plain(record.None)
+			s.BaseTimestamp, s.ProducerID, s.ProducerEpoch, s.BaseSequence = 1, id, 0, sequence[id]
+			sequence[id]++
+			r.apply(produce(1, s, "x"))
+		}
+		write(1)
+		write(2)
+		forgotten := map[model.ProducerID]time.Duration{}
+		for hours := range 60 {
+			write(2)
+			r.later(time.Hour)
+			synctest.Wait() // what is proposed comes by a goroutine
+			select {
+			default:
+			case b := <-r.log.proposed:
+				c, err := partition.Decode(b)
+				if err != nil || c.Kind != partition.KindExpire {
+					t.Fatalf("proposed %+v, %v", c, err)
+				}
+				for _, e := range c.Expired {
+					forgotten[e.Producer] = time.Duration(hours+1) * time.Hour
+				}
+				r.apply(c)
+			}
+		}
+		if len(forgotten) != 1 || forgotten[1] < expiry || forgotten[1] > expiry+2*time.Hour {
+			t.Errorf("forgotten: %v, want the first after %s", forgotten, expiry)
+		}
+	})
+}
+
 // TestRetentionHeld: a topic that keeps what its scripts have not taken is not
 // trimmed past the slowest.
 func TestRetentionHeld(t *testing.T) {

@@ -29,6 +29,7 @@ type replica struct {
 	// release: the log must be let go as soon as it can be, however short it is.
 	release   bool
 	nextHouse time.Time
+	idle      idlers
 	// leaving waits for the replica's jobs to end before it takes it from the loop.
 	leaving event
 	// failed: its disk has failed, the node is about to stop.
