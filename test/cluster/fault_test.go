@@ -238,7 +238,6 @@ func (s *scene) clocks(nodes ...*node.Node) {
 			}
 		}
 		<-time.After(5 * housekeepEvery)
-		s.hold()
 	}
 }
 
