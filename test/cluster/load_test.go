@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace-io/millrace/test/judge"
@@ -155,11 +156,19 @@ func (l *load) read(ctx context.Context, cl *kgo.Client, name string) {
 		fetched := cl.PollFetches(ctx)
 		fetched.EachRecord(func(r *kgo.Record) { l.history.Read(name, int(r.Partition), r.Offset, r.Value) })
 		fetched.EachError(func(_ string, p int32, err error) {
-			if ctx.Err() == nil {
+			if answered(err) {
 				l.history.Refused(name, int(p), err)
 			}
 		})
 	}
+}
+
+// answered tells whether a reader's error is a broker's answer, or follows from one. That
+// a connection breaks is to be expected.
+func answered(err error) bool {
+	var said *kerr.Error
+	var lost *kgo.ErrDataLoss
+	return errors.As(err, &said) || errors.As(err, &lost)
 }
 
 // period begins a time in which each producer has an acknowledgement within limit; 0:
@@ -236,7 +245,7 @@ func (l *load) check(t *testing.T, c *node.Cluster, by string) {
 		fetched.EachRecord(func(r *kgo.Record) {
 			logs[r.Partition] = append(logs[r.Partition], judge.Stored{Offset: r.Offset, Value: r.Value})
 		})
-		if err := fetched.Err(); err != nil {
+		if err := fetched.Err(); answered(err) || ctx.Err() != nil {
 			t.Fatalf("read %s to %v: %v", l.topic, ends, err)
 		}
 	}
