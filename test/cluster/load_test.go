@@ -235,6 +235,15 @@ func (l *load) ends(t *testing.T, c *node.Cluster) []int64 {
 // check reads the topic from its beginning to its end, and has it judged.
 func (l *load) check(t *testing.T, c *node.Cluster, by string) {
 	t.Helper()
+	for p, log := range l.logs(t, c) {
+		l.history.Log(by, p, log)
+	}
+	l.verdict(t)
+}
+
+// logs reads what each partition has.
+func (l *load) logs(t *testing.T, c *node.Cluster) [][]judge.Stored {
+	t.Helper()
 	ends, logs := l.ends(t, c), make([][]judge.Stored, l.partitions)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -249,10 +258,7 @@ func (l *load) check(t *testing.T, c *node.Cluster, by string) {
 			t.Fatalf("read %s to %v: %v", l.topic, ends, err)
 		}
 	}
-	for p, log := range logs {
-		l.history.Log(by, p, log)
-	}
-	l.verdict(t)
+	return logs
 }
 
 // whole tells whether the logs are as long as they are to be.

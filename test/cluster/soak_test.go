@@ -3,6 +3,7 @@
 package cluster
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"slices"
@@ -51,10 +52,11 @@ type variant struct {
 	netted bool // in network namespaces
 	short  bool // logs so short that whoever was away needs the files
 	late   bool // flushed after a minute: what crashes leave is in the journal alone
+	copied bool // a script copies the topic
 }
 
 func (v variant) options(keep string) node.Options {
-	o := node.Options{Keep: keep}
+	o := node.Options{Keep: keep, Sidecar: v.copied}
 	if v.short {
 		o.Args = []string{"--set", "snapshot_entries=100", "--set", "snapshot_bytes=1M", "--set", "journal_file_bytes=4M", "--set", "journal_bytes_max=32M"}
 	}
@@ -84,7 +86,7 @@ func (v variant) faults(t *testing.T) []fault {
 
 // leg is one cluster's life: a topic that stays where it is, and one that moves.
 func leg(t *testing.T, seed uint64, long time.Duration) {
-	v := variant{netted: seed%2 == 1 && os.Geteuid() == 0, short: seed/2%2 == 1, late: seed/4%2 == 1}
+	v := variant{netted: seed%2 == 1 && os.Geteuid() == 0, short: seed/2%2 == 1, late: seed/4%2 == 1, copied: seed/8%2 == 1}
 	t.Logf("%+v", v)
 	faults := v.faults(t)
 	s := newScene(t, seed, v.netted, v.options(t.ArtifactDir()))
@@ -93,6 +95,9 @@ func leg(t *testing.T, seed uint64, long time.Duration) {
 	const staying, moving = 6, 3
 	l := s.start(staying)
 	s.createTopic(restless, moving, 2)
+	if v.copied {
+		cli(t, s.c.Nodes[0], "wasm", "deploy", "--wait", script(t, "name: copy\ninputs: ["+topic+"]\nstart: start\n", "export default () => true;"))
+	}
 	other := startLoad(t, s.c, restless, moving, 0) // it has one replica at times
 	other.period("all the time", 0)
 	m := startChurn(s.c, seed, moving)
@@ -111,6 +116,9 @@ func leg(t *testing.T, seed uint64, long time.Duration) {
 		l.check(t, s.c, "the end")
 	}
 	s.judgeEach(l, other)
+	if v.copied {
+		s.checkCopy(l)
+	}
 	t.Logf("%+v: %s, %s", v, fmt.Sprint(struck), m)
 }
 
@@ -124,5 +132,32 @@ func (s *scene) judgeEach(loads ...*load) {
 			l.check(s.t, s.c, fmt.Sprintf("all but node %d", i))
 		}
 		s.c.Start(i)
+	}
+}
+
+// checkCopy holds what the script has made of the topic against it: each record once, in
+// order.
+func (s *scene) checkCopy(l *load) {
+	s.t.Helper()
+	child := &load{topic: topic + ".copy", partitions: l.partitions}
+	want := l.logs(s.t, s.c)
+	await(s.t, "the script to come to the end", func() error {
+		for p, end := range child.ends(s.t, s.c) {
+			if end < int64(len(want[p])) {
+				return fmt.Errorf("partition %d of the copy has %d of %d", p, end, len(want[p]))
+			}
+		}
+		return nil
+	})
+	for p, log := range child.logs(s.t, s.c) {
+		if len(log) != len(want[p]) {
+			s.t.Errorf("partition %d of the copy has %d records, not %d", p, len(log), len(want[p]))
+		}
+		for i := range log[:min(len(log), len(want[p]))] {
+			if !bytes.Equal(log[i].Value, want[p][i].Value) {
+				s.t.Errorf("partition %d of the copy has at %d %.40q, not %.40q", p, log[i].Offset, log[i].Value, want[p][i].Value)
+				break
+			}
+		}
 	}
 }
