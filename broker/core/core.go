@@ -259,9 +259,6 @@ type Core struct {
 	nextHouse time.Time
 	nextFlush time.Time
 	ages      ageClock
-	// expected is shared with proposers.
-	expectedMu sync.Mutex
-	expected   map[uint64]awaited
 }
 
 func newCore(id model.CoreID, s *Set) *Core {
@@ -269,7 +266,7 @@ func newCore(id model.CoreID, s *Set) *Core {
 		id: id, set: s,
 		in: make(chan event, inboxEvents), flushes: newJobQueue(), compactions: newJobQueue(), done: make(chan struct{}),
 		replicas: map[model.ShardID]*replica{}, dirty: map[*replica]struct{}{}, away: map[model.ShardID]struct{}{},
-		snapshots: make(chan struct{}, 1), expected: map[uint64]awaited{},
+		snapshots: make(chan struct{}, 1),
 	}
 }
 

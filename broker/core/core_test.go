@@ -121,7 +121,7 @@ func TestOutcome(t *testing.T) {
 	}
 	r.h.Expect(99)
 	r.h.Forget(99)
-	if n := len(r.c.expected); n != 0 {
+	if n := len(r.h.expected.to); n != 0 {
 		t.Errorf("%d outcomes are still expected", n)
 	}
 }
@@ -135,8 +135,6 @@ func TestOutcomeOfDeposed(t *testing.T) {
 		applied, lost := plain(1, "a"), plain(1, "b")
 		applied.Token, lost.Token = r.set.Token(), r.set.Token()
 		got, none := r.h.Expect(applied.Token), r.h.Expect(lost.Token)
-		elsewhere := make(chan partition.Outcome, 1)
-		r.c.expected[99] = awaited{rigShard + 1, elsewhere}
 		r.h.Lead(false, 2)
 		r.drain()
 		r.apply(applied)
@@ -147,8 +145,8 @@ func TestOutcomeOfDeposed(t *testing.T) {
 		if o := <-none; !errors.Is(o.Err, ErrDeposed) || time.Since(began) != deposedWait {
 			t.Errorf("outcome of what was not, after %s: %+v", time.Since(began), o)
 		}
-		if len(elsewhere) > 0 || len(r.c.expected) != 1 {
-			t.Error("another shard's proposals were given up")
+		if n := len(r.h.expected.to); n != 0 {
+			t.Errorf("%d outcomes are still expected", n)
 		}
 	})
 }

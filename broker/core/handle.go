@@ -25,7 +25,8 @@ type Handle struct {
 	leading atomic.Int64
 	config  atomic.Pointer[config.Topic]
 	// dropped is set when the partition leaves this node: nothing is proposed then.
-	dropped atomic.Bool
+	dropped  atomic.Bool
+	expected expected
 }
 
 // Serving gives the epoch that this node serves the partition under.

@@ -220,7 +220,7 @@ func (c *Core) deliver(r *replica, o *partition.Outcome) {
 	if o.Token == 0 {
 		return
 	}
-	c.tell(o)
+	r.h.expected.tell(o)
 }
 
 func (c *Core) serve(r *replica) {
@@ -233,7 +233,7 @@ func (c *Core) serve(r *replica) {
 func (c *Core) stopServing(r *replica) {
 	was := model.LeaderEpoch(r.h.serving.Swap(int64(model.NoEpoch)))
 	if was != model.NoEpoch {
-		c.giveUp(r.h.Shard)
+		r.h.expected.giveUp()
 		c.set.o.Leadership(Leadership{Partition: r.h.ID, Epoch: was})
 	}
 }
