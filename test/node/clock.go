@@ -15,8 +15,9 @@ import (
 	"time"
 )
 
-// ErrNoClock says that a process's clock cannot be moved on this machine.
-var ErrNoClock = errors.New("a process's clock can be moved on linux/amd64 alone")
+// ErrNoClock says that a process's clock cannot be moved on this machine: it is not
+// linux/amd64, or its kernel lets nobody write to a process's code.
+var ErrNoClock = errors.New("a process's clock cannot be moved here")
 
 // clockCode takes the place of the vDSO's clock_gettime: it asks the kernel, and adds
 // seconds to what the wall clock says. Other clocks are left alone.
@@ -162,6 +163,8 @@ func writeMemory(pid int, at uint64, b []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = mem.WriteAt(b, int64(at))
+	if _, err = mem.WriteAt(b, int64(at)); err != nil {
+		err = fmt.Errorf("%w: %w", ErrNoClock, err)
+	}
 	return errors.Join(err, mem.Close())
 }

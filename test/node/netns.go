@@ -23,7 +23,7 @@ type Net struct {
 	t     testing.TB
 	name  string // what the namespaces' names begin with
 	hosts int
-	block string // first three numbers of addresses
+	block string // first three numbers of addresses: 10.213 to 10.252, and one of the process's
 	nodes []string
 }
 
