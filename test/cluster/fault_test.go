@@ -387,6 +387,7 @@ func (s *scene) strike(f fault, l *load) {
 	l.period(f.name, f.gap)
 	f.strike(s)
 	l.more(s.t, 1+s.r.IntN(50))
-	s.t.Logf("%s: %s (%s): %s, longest gap %s", began.Format("15:04:05.000"), f.name, f.promise,
-		time.Since(began).Round(time.Millisecond), l.history.Longest().Round(time.Millisecond))
+	gap, until := l.history.Longest()
+	s.t.Logf("%s: %s (%s): %s, longest gap %s, for %s", began.Format("15:04:05.000"), f.name, f.promise,
+		time.Since(began).Round(time.Millisecond), gap.Round(time.Millisecond), until)
 }

@@ -42,6 +42,7 @@ type period struct {
 	from    time.Time
 	limit   time.Duration // 0: as long as they like
 	longest time.Duration
+	ended   Record // what the longest wait was for
 }
 
 // New gives the history of a topic that is empty.
@@ -96,7 +97,9 @@ func (h *History) gap(r Record, from, to time.Time) {
 	free, wait := false, to.Sub(from)
 	for i := len(h.periods) - 1; i >= 0; i-- {
 		p := &h.periods[i]
-		p.longest = max(p.longest, wait)
+		if wait > p.longest {
+			p.longest, p.ended = wait, r
+		}
 		free = free || p.limit == 0
 		if widest == nil || p.limit > widest.limit {
 			widest = p
@@ -111,11 +114,13 @@ func (h *History) gap(r Record, from, to time.Time) {
 	}
 }
 
-// Longest gives the longest wait of a producer that reached into the newest period.
-func (h *History) Longest() time.Duration {
+// Longest gives the longest wait of a producer that reached into the newest period, and
+// what it was for.
+func (h *History) Longest() (time.Duration, Record) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.periods[len(h.periods)-1].longest
+	p := &h.periods[len(h.periods)-1]
+	return p.longest, p.ended
 }
 
 // Acked gives how many records of each of the first so many partitions are acknowledged.

@@ -210,8 +210,8 @@ func TestWaitIsAllowed(t *testing.T) {
 	if found := w.kinds(); len(found) > 0 {
 		t.Errorf("found %v: %v", found, w.h.Found())
 	}
-	if got := w.h.Longest(); got < 2500*time.Millisecond {
-		t.Errorf("the longest wait was %s", got)
+	if got, r := w.h.Longest(); got < 2500*time.Millisecond || r.Producer != 0 || r.Number != each {
+		t.Errorf("the longest wait was %s, for %s", got, r)
 	}
 	w.h.Period("a day without hope", 0, w.now)
 	w.now = w.now.Add(time.Hour)
