@@ -116,6 +116,9 @@ func (s *Server) startFronts(context.Context, identity) error {
 	if err != nil {
 		return err
 	}
+	if err := s.letIn(); err != nil {
+		return err
+	}
 	s.serve("kafka", s.kafka.Serve, kafka.ErrClosed)
 	s.serve("admin", s.admin.Serve, net.ErrClosed)
 	return nil
