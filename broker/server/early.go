@@ -21,10 +21,13 @@ func (s *Server) turnAway(_ context.Context, id identity) error {
 	s.work.Go(func() {
 		defer close(ended)
 		for {
-			c, err := l.Accept()
+			c, err := l.AcceptTCP()
 			switch {
 			case err == nil:
-				_ = c.Close() // nothing was said
+				// Reset, as if nobody listened: some clients take a clean end before any
+				// answer for a broker that wants TLS, and give their records up.
+				_ = c.SetLinger(0)
+				_ = c.Close()
 			case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, net.ErrClosed):
 				return
 			case !pause(s.ctx, turnAwayAgain):
