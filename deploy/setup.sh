@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what `make build` and `make test` need and the machine lacks: the
-# WebAssembly C toolchain for the JavaScript engine, strace and kcat for the tests,
+# WebAssembly C toolchain for the JavaScript engine, strace, kcat, ip and nft for the tests,
 # from Debian's packages.
 # Toolchains of Go, Rust (cargo) and a C compiler are expected to be there.
 set -eu
@@ -17,6 +17,8 @@ need /usr/include/wasm32-wasi wasi-libc
 need /usr/lib/llvm-19/lib/clang/19/lib/wasi libclang-rt-19-dev-wasm32
 need strace strace
 need kcat kcat
+need ip iproute2
+need nft nftables
 if ((${#missing[@]} == 0)); then exit 0; fi
 echo "setup: installing ${missing[*]}"
 as_root=()

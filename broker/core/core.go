@@ -37,6 +37,9 @@ var (
 	ErrUnknownEpoch = errors.New("replica has not applied that leader epoch")
 	// ErrBehind says that a replica has not applied the offset yet. Who waits may see it.
 	ErrBehind = errors.New("replica has not applied that offset")
+	// ErrDeposed says that this node no longer leads the partition, and that what was
+	// proposed to it before may still be written. Ask who leads whether it is.
+	ErrDeposed = errors.New("no longer the leader of the partition")
 	// ErrUnknownPartition says that this node holds no such partition.
 	ErrUnknownPartition = errors.New("unknown partition")
 	// ErrClosed says that the loop has ended: the node is stopping.
@@ -261,9 +264,7 @@ type Core struct {
 	snapshots chan struct{}
 	nextHouse time.Time
 	nextFlush time.Time
-	// expected is shared with proposers.
-	expectedMu sync.Mutex
-	expected   map[uint64]expectation
+	ages      ageClock
 }
 
 func newCore(id model.CoreID, s *Set) *Core {
@@ -271,7 +272,7 @@ func newCore(id model.CoreID, s *Set) *Core {
 		id: id, set: s,
 		in: make(chan event, inboxEvents), flushes: newJobQueue(), compactions: newJobQueue(), done: make(chan struct{}),
 		replicas: map[model.ShardID]*replica{}, dirty: map[*replica]struct{}{}, away: map[model.ShardID]struct{}{},
-		snapshots: make(chan struct{}, 1), expected: map[uint64]expectation{},
+		snapshots: make(chan struct{}, 1),
 	}
 }
 
@@ -337,10 +338,11 @@ func (c *Core) Tick(now time.Time) {
 	}
 	if now.After(c.nextHouse) {
 		c.nextHouse = now.Add(time.Second)
+		age := c.ages.at(now)
 		for _, r := range c.replicas {
 			if now.After(r.nextHouse) {
 				r.nextHouse = now.Add(c.set.o.HousekeepEvery)
-				c.housekeep(r, now)
+				c.housekeep(r, age)
 			}
 		}
 	}

@@ -94,7 +94,7 @@ func TestDeposed(t *testing.T) {
 	if o := <-got; !errors.Is(o.Err, ErrDeposed) || o.Token != token {
 		t.Errorf("outcome %+v", o)
 	}
-	if n := len(r.c.expected); n != 0 {
+	if n := len(r.h.expected.to); n != 0 {
 		t.Errorf("%d outcomes are still expected", n)
 	}
 	r.h.Lead(true, 9)
@@ -164,9 +164,34 @@ func TestOutcome(t *testing.T) {
 	}
 	r.h.Expect(99)
 	r.h.Forget(99)
-	if n := len(r.c.expected); n != 0 {
+	if n := len(r.h.expected.to); n != 0 {
 		t.Errorf("%d outcomes are still expected", n)
 	}
+}
+
+// TestOutcomeOfDeposed: who has proposed to a leader that was deposed is told so, unless
+// his command is applied within a moment.
+func TestOutcomeOfDeposed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, config.Topic{}, nil)
+		r.lead(1)
+		applied, lost := plain(1, "a"), plain(1, "b")
+		applied.Token, lost.Token = r.set.Token(), r.set.Token()
+		got, none := r.h.Expect(applied.Token), r.h.Expect(lost.Token)
+		r.h.Lead(false, 2)
+		r.drain()
+		r.apply(applied)
+		if o := <-got; o.Err != nil || o.LogEnd != 1 {
+			t.Errorf("outcome of what was applied: %+v", o)
+		}
+		began := time.Now()
+		if o := <-none; !errors.Is(o.Err, ErrDeposed) || time.Since(began) != deposedWait {
+			t.Errorf("outcome of what was not, after %s: %+v", time.Since(began), o)
+		}
+		if n := len(r.h.expected.to); n != 0 {
+			t.Errorf("%d outcomes are still expected", n)
+		}
+	})
 }
 
 // TestParkedFetch: what wakes a waiter and what does not.
@@ -434,6 +459,46 @@ func TestCaches(t *testing.T) {
 func lead0() []byte {
 	c := partition.Command{Kind: partition.KindLead, Epoch: 0}
 	return c.Append(nil)
+}
+
+// TestProducersExpire: who has written nothing for as long as that is forgotten; who
+// writes records that are old is not, however old they are.
+func TestProducersExpire(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const expiry = 24 * time.Hour
+		r := newRig(t, config.Topic{}, func(o *Options) { o.ProducerExpiry = func() time.Duration { return expiry } })
+		r.lead(1)
+		sequence := map[model.ProducerID]int32{}
+		write := func(id model.ProducerID) {
+			s := record.Plain(record.None)
+			s.BaseTimestamp, s.ProducerID, s.ProducerEpoch, s.BaseSequence = 1, id, 0, sequence[id]
+			sequence[id]++
+			r.apply(produce(1, s, "x"))
+		}
+		write(1)
+		write(2)
+		forgotten := map[model.ProducerID]time.Duration{}
+		for hours := range 60 {
+			write(2)
+			r.later(time.Hour)
+			synctest.Wait() // what is proposed comes by a goroutine
+			select {
+			default:
+			case b := <-r.log.proposed:
+				c, err := partition.Decode(b)
+				if err != nil || c.Kind != partition.KindExpire {
+					t.Fatalf("proposed %+v, %v", c, err)
+				}
+				for _, e := range c.Expired {
+					forgotten[e.Producer] = time.Duration(hours+1) * time.Hour
+				}
+				r.apply(c)
+			}
+		}
+		if len(forgotten) != 1 || forgotten[1] < expiry || forgotten[1] > expiry+2*time.Hour {
+			t.Errorf("forgotten: %v, want the first after %s", forgotten, expiry)
+		}
+	})
 }
 
 // TestRetentionHeld: a topic that keeps what its scripts have not taken is not

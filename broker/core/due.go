@@ -37,7 +37,7 @@ func (c *Core) proposeDue(r *replica, now time.Time) {
 		c.proposeOwn(r, partition.Command{Kind: partition.KindHorizon, Horizon: to})
 	}
 	if expiry := c.set.o.ProducerExpiry(); expiry > 0 {
-		if idle := r.part.ExpiredProducers(now.Add(-expiry).UnixMilli()); len(idle) > 0 {
+		if idle := r.idle.due(r.part.ExpiredProducers(now.Add(-expiry).UnixMilli()), now, expiry); len(idle) > 0 {
 			c.proposeOwn(r, partition.Command{Kind: partition.KindExpire, Expired: idle})
 		}
 	}

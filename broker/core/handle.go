@@ -29,7 +29,8 @@ type Handle struct {
 	recovering atomic.Bool
 	config     atomic.Pointer[config.Topic]
 	// dropped is set when the partition leaves this node: nothing is proposed then.
-	dropped atomic.Bool
+	dropped  atomic.Bool
+	expected expected
 }
 
 // Serving gives the epoch that this node serves the partition under.
@@ -83,30 +84,6 @@ func (h *Handle) Query(ctx context.Context, f func(p *partition.Partition)) erro
 		return err
 	}
 	return ErrClosed
-}
-
-// expectation is of whose command an outcome is awaited, and where it goes: there is room for it.
-type expectation struct {
-	shard   model.ShardID
-	outcome chan partition.Outcome
-}
-
-// Expect registers a proposal's token before it is proposed; the channel gets
-// its outcome when the command is applied here, or ErrDeposed. Serving is to be asked
-// after it: who was deposed before it registered is not told. Forget must follow.
-func (h *Handle) Expect(token uint64) <-chan partition.Outcome {
-	ch := make(chan partition.Outcome, 1)
-	h.core.expectedMu.Lock()
-	h.core.expected[token] = expectation{h.Shard, ch}
-	h.core.expectedMu.Unlock()
-	return ch
-}
-
-// Forget ends what Expect began.
-func (h *Handle) Forget(token uint64) {
-	h.core.expectedMu.Lock()
-	delete(h.core.expected, token)
-	h.core.expectedMu.Unlock()
 }
 
 // Open is raft's first call: the checkpoint's raft index.

@@ -29,6 +29,7 @@ type replica struct {
 	// release: the log must be let go as soon as it can be, however short it is.
 	release   bool
 	nextHouse time.Time
+	idle      idlers
 	// leaving waits for the replica's jobs to end before it takes it from the loop.
 	leaving event
 	// failed: its disk has failed, the node is about to stop.
@@ -219,13 +220,7 @@ func (c *Core) deliver(r *replica, o *partition.Outcome) {
 	if o.Token == 0 {
 		return
 	}
-	c.expectedMu.Lock()
-	x, ok := c.expected[o.Token]
-	delete(c.expected, o.Token)
-	c.expectedMu.Unlock()
-	if ok {
-		x.outcome <- *o
-	}
+	r.h.expected.tell(o)
 }
 
 func (c *Core) serve(r *replica) {
@@ -238,6 +233,7 @@ func (c *Core) serve(r *replica) {
 func (c *Core) stopServing(r *replica) {
 	was := model.LeaderEpoch(r.h.serving.Swap(int64(model.NoEpoch)))
 	if was != model.NoEpoch {
+		r.h.expected.giveUp()
 		c.set.o.Leadership(Leadership{Partition: r.h.ID, Epoch: was})
 	}
 }

@@ -3,6 +3,7 @@ package fetch
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -115,7 +116,7 @@ func (s *Service) Fetch(ctx context.Context, ask Ask) []PartitionAnswer {
 	// More than BytesMax never comes, however long one waits.
 	need := min(ask.BytesMin, ask.BytesMax)
 	if ask.WaitMax <= 0 || need <= 0 || f.failed {
-		f.read(nil)
+		f.read(ctx, nil)
 		f.load()
 		return f.answers
 	}
@@ -133,7 +134,7 @@ func (s *Service) Fetch(ctx context.Context, ask Ask) []PartitionAnswer {
 func (f *fetching) enough(ctx context.Context, need int, late <-chan time.Time) bool {
 	w := core.NewWaiter(int64(need))
 	defer w.Cancel()
-	f.read(w)
+	f.read(ctx, w)
 	if f.bytes >= need || f.failed {
 		return true
 	}
@@ -146,7 +147,7 @@ func (f *fetching) enough(ctx context.Context, need int, late <-chan time.Time) 
 	case <-late:
 	case <-ctx.Done():
 	}
-	f.read(nil)
+	f.read(ctx, nil)
 	return true
 }
 
@@ -191,7 +192,7 @@ func (f *fetching) fail(i int, err error) {
 	f.answers[i] = PartitionAnswer{Err: err, HighWatermark: model.NoOffset, LSO: model.NoOffset, LogStart: model.NoOffset}
 }
 
-func (f *fetching) read(w *core.Waiter) {
+func (f *fetching) read(ctx context.Context, w *core.Waiter) {
 	if len(f.reads) == 0 {
 		return
 	}
@@ -205,6 +206,9 @@ func (f *fetching) read(w *core.Waiter) {
 	for i := range f.reads {
 		out := &f.answers[f.index[i]]
 		*out = PartitionAnswer{HighWatermark: model.NoOffset, LSO: model.NoOffset, LogStart: model.NoOffset}
+		if !f.reads[i].Replica && errors.Is(f.reads[i].Err, partition.ErrOffsetOutOfRange) {
+			f.confirm(ctx, &f.reads[i])
+		}
 		if err := f.reads[i].Err; err != nil {
 			out.Err = translate(err)
 			if a := f.reads[i].Answer; a != nil {
@@ -215,6 +219,19 @@ func (f *fetching) read(w *core.Waiter) {
 		}
 		f.bytes += f.reads[i].Answer.Bytes
 	}
+}
+
+// confirm reads once more what was out of range, as a leader for sure: one that does not
+// know yet that it was deposed lacks what its successor has given to read, and would have
+// a consumer start elsewhere.
+func (f *fetching) confirm(ctx context.Context, read *core.Read) {
+	if err := f.service.raft.Barrier(ctx, read.Handle.Shard); err != nil {
+		read.Err = fmt.Errorf("%w: %w", ErrNotLeader, err)
+		return
+	}
+	again := []core.Read{{Handle: read.Handle, Ask: read.Ask}}
+	f.service.cores.ReadAll(again, nil)
+	read.Answer, read.Err = again[0].Answer, again[0].Err
 }
 
 func (f *fetching) release() {

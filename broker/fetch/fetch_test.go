@@ -29,10 +29,17 @@ type rig struct {
 	index   uint64
 	served  chan core.Leadership
 	barrier error
+	// meanwhile, if set, is what a barrier waits for.
+	meanwhile func()
 }
 
 // Barrier implements fetch.Log.
-func (r *rig) Barrier(context.Context, model.ShardID) error { return r.barrier }
+func (r *rig) Barrier(context.Context, model.ShardID) error {
+	if r.meanwhile != nil {
+		r.meanwhile()
+	}
+	return r.barrier
+}
 
 // quiet is a raft for loops that accepts what they propose; a test applies it.
 type quiet struct{}
@@ -325,6 +332,9 @@ func TestSteering(t *testing.T) {
 	if _, err := r.service.ListOffset(t.Context(), latest); !errors.Is(err, fetch.ErrNotLeader) {
 		t.Errorf("latest without a barrier: %v", err)
 	}
+	if _, _, err := r.service.EpochEnd(t.Context(), id, model.NoEpoch, 4); !errors.Is(err, fetch.ErrNotLeader) {
+		t.Errorf("the end of an epoch without a barrier: %v", err)
+	}
 	r.barrier = nil
 	r.handles[0].Lead(false, 5)
 	for l := range r.served {
@@ -339,5 +349,29 @@ func TestSteering(t *testing.T) {
 	}
 	if st, err := r.service.Describe(t.Context(), id); err != nil || st.Serving || st.HighWatermark != 3 {
 		t.Errorf("described as %+v, %v", st, err)
+	}
+}
+
+// TestOutOfRangeIsConfirmed: only who leads for sure says that an offset is out of range;
+// what a majority has by then is read.
+func TestOutOfRangeIsConfirmed(t *testing.T) {
+	r := newRig(t, 1, 1<<20)
+	defer r.close()
+	ask := func() fetch.PartitionAnswer {
+		a := r.ask(0)
+		a.Partitions[0].From = 1
+		return r.service.Fetch(t.Context(), a)[0]
+	}
+	r.barrier = errors.New("no majority")
+	if a := ask(); !errors.Is(a.Err, fetch.ErrNotLeader) || errors.Is(a.Err, fetch.ErrOffsetOutOfRange) {
+		t.Errorf("without a majority: %v", a.Err)
+	}
+	r.barrier = nil
+	if a := ask(); !errors.Is(a.Err, fetch.ErrOffsetOutOfRange) {
+		t.Errorf("with one: %v", a.Err)
+	}
+	r.meanwhile = func() { r.append(0, batch("x"), batch("y")) }
+	if a := ask(); a.Err != nil || len(a.Records) != len(batch("y")) {
+		t.Errorf("with one that has more: %d bytes, %v", len(a.Records), a.Err)
 	}
 }

@@ -88,11 +88,16 @@ func (s *Service) ListOffset(ctx context.Context, ask ListAsk) (ListAnswer, erro
 }
 
 // EpochEnd tells where an epoch ended: the largest epoch at or below wanted, and
-// the offset after its last record.
+// the offset after its last record. It is asked after a barrier: a leader that does not
+// know yet that it was deposed may lack the end of its own epoch, which its successor
+// has given to read, and a consumer would take that for records that are lost.
 func (s *Service) EpochEnd(ctx context.Context, id model.PartitionID, current, wanted model.LeaderEpoch) (epoch model.LeaderEpoch, end model.Offset, err error) {
 	h, err := s.leader(id, current)
 	if err != nil {
 		return model.NoEpoch, model.NoOffset, err
+	}
+	if err := s.raft.Barrier(ctx, h.Shard); err != nil {
+		return model.NoEpoch, model.NoOffset, fmt.Errorf("%w: %w", ErrNotLeader, err)
 	}
 	serving := false
 	err = h.Query(ctx, func(p *partition.Partition) {

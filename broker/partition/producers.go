@@ -229,14 +229,14 @@ func (p *Partition) Producers() []ProducerState {
 	return states
 }
 
-// ExpiredProducers lists producers whose last batch is older than before, in
-// milliseconds, for the leader to propose as KindExpire. At most expiredMax.
+// ExpiredProducers lists producers whose newest record is older than before, in
+// milliseconds, for the leader to propose as KindExpire where it knows them to be idle:
+// a record is as old as its writer says.
 func (p *Partition) ExpiredProducers(before int64) []Expired {
-	const expiredMax = 1000 // a command of about 20 KiB; the next turn takes more
 	var expired []Expired
 	for _, id := range p.producers.ids() {
 		pr := p.producers.byID[id]
-		if pr.time < before && pr.txnStart == model.NoOffset && len(expired) < expiredMax {
+		if pr.time < before && pr.txnStart == model.NoOffset {
 			expired = append(expired, Expired{id, pr.last})
 		}
 	}

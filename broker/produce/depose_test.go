@@ -22,6 +22,7 @@ func TestDeposed(t *testing.T) {
 		if c, err := partition.Decode(cmd); err == nil && c.Kind == partition.KindProduce {
 			close(proposed)
 			<-decide
+			return raft.Silent
 		}
 		return raft.Taken
 	})

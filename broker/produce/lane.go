@@ -196,17 +196,14 @@ const commandHeaderMax, batchHeaderMax = 64, 5
 // command proposes cmd under the epoch served now and waits for its outcome.
 // An error means that there is none: see proposalError for what is known.
 func (s *Service) command(ctx context.Context, h *core.Handle, cmd *partition.Command, timeout time.Duration) (partition.Outcome, error) {
-	epoch, serving := h.Serving()
+	cmd.Token = s.o.Cores.Token()
+	outcome := h.Expect(cmd.Token)
+	defer h.Forget(cmd.Token)
+	epoch, serving := h.Serving() // after Expect: who is deposed from here on tells
 	if !serving {
 		return partition.Outcome{}, ErrNotLeader
 	}
 	cmd.Epoch = epoch
-	cmd.Token = s.o.Cores.Token()
-	outcome := h.Expect(cmd.Token)
-	defer h.Forget(cmd.Token)
-	if now, serving := h.Serving(); !serving || now != epoch {
-		return partition.Outcome{}, ErrNotLeader
-	}
 	size := commandHeaderMax
 	for _, b := range cmd.Batches {
 		size += len(b) + batchHeaderMax
@@ -222,6 +219,9 @@ func (s *Service) command(ctx context.Context, h *core.Handle, cmd *partition.Co
 	o, got, _, err := raft.Await(ctx, p, outcome)
 	if err == nil && !got { // core hands outcomes over before raft says so
 		err = fmt.Errorf("%w: applied without an outcome", raft.ErrUnknown)
+	}
+	if got && errors.Is(o.Err, core.ErrDeposed) {
+		return partition.Outcome{}, fmt.Errorf("%w: %w", raft.ErrUnknown, o.Err)
 	}
 	if err == nil {
 		s.o.Committed(time.Since(began))

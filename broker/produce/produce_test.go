@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/millrace-io/millrace/broker/core"
 	"github.com/millrace-io/millrace/broker/model"
 	"github.com/millrace-io/millrace/broker/partition"
 	"github.com/millrace-io/millrace/broker/produce"
@@ -89,6 +90,37 @@ func TestGhost(t *testing.T) {
 		if got := r.values(); len(got) != 2 {
 			t.Errorf("deposed %v: %v, want a and b once", deposed, got)
 		}
+	}
+}
+
+// TestDeposedMeanwhile: who waits for a leader that was cut off is told so when that
+// makes way, however long he would have waited; his retry is taken elsewhere, or here
+// later.
+func TestDeposedMeanwhile(t *testing.T) {
+	r := newRig(t, topicOf())
+	asked := make(chan struct{}, 1)
+	r.raft.Decide(func(_ model.ShardID, cmd []byte) raft.Fate {
+		if c, err := partition.Decode(cmd); err != nil || c.Kind != partition.KindProduce {
+			return raft.Taken
+		}
+		asked <- struct{}{}
+		return raft.Silent
+	})
+	p := r.start(numbered(7, 0, 0, "a"))
+	<-asked
+	for r.raft.Elect(shard, 1); ; {
+		if _, serving := r.h.Serving(); !serving {
+			break
+		}
+		<-r.served
+	}
+	if got := p.Result(); !errors.Is(got.Err, produce.ErrTimedOut) || !errors.Is(got.Err, core.ErrDeposed) {
+		t.Errorf("deposed while it waited: %v", got.Err)
+	}
+	r.raft.Decide(nil)
+	r.elect()
+	if got := r.write(numbered(7, 0, 0, "a")); got.Err != nil || got.Base != 0 {
+		t.Errorf("the retry: %+v", got)
 	}
 }
 

@@ -29,6 +29,8 @@ const (
 	Late
 	// Deaf is applied at once and answered as unknown: the answer came too late.
 	Deaf
+	// Silent is neither applied nor answered.
+	Silent
 )
 
 // Fake is a Host in memory, with its methods, for tests and simulation: one node
@@ -248,7 +250,7 @@ func (f *Fake) Propose(shard model.ShardID, cmd []byte, _ time.Duration) (*Propo
 	return &Proposal{fake: s.propose(fate, bytes.Clone(cmd))}, nil
 }
 
-// propose gives the verdict, which is there at once.
+// propose gives the verdict, which is there at once, or never.
 func (s *fakeShard) propose(fate Fate, cmd []byte) chan verdict {
 	v := verdict{}
 	switch {
@@ -256,6 +258,8 @@ func (s *fakeShard) propose(fate Fate, cmd []byte) chan verdict {
 		v.err = ErrDropped
 	case fate == Lost:
 		v.err = ErrUnknown
+	case fate == Silent:
+		return make(chan verdict)
 	case fate == Late:
 		s.ghosts = append(s.ghosts, cmd)
 		v.err = ErrUnknown

@@ -125,6 +125,9 @@ func (s *Server) startFronts(context.Context, identity) error {
 	if err != nil {
 		return err
 	}
+	if err := s.letIn(); err != nil {
+		return err
+	}
 	s.serveKafka()
 	s.serve("admin", s.admin.Serve, net.ErrClosed)
 	return nil

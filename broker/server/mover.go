@@ -200,7 +200,30 @@ func (m *mover) step(ctx context.Context, h *core.Handle) (more bool, err error)
 	case doHandOver:
 		return false, m.giveAway(ctx, h, &p, group)
 	}
+	if err := m.settle(h); err != nil {
+		return false, fmt.Errorf("settle the group: %w", err)
+	}
 	return true, m.cluster.Moved(ctx, h.ID, p.Move.Revision)
+}
+
+// settleWait bounds the write that settles a group.
+const settleWait = 5 * time.Second
+
+// settle writes once more to a group before the move is over, and those who have left it
+// remove their replicas. That an entry is committed reaches a disk with the next entry
+// only: whoever is left, and killed before that, comes back to a group of which he does
+// not know that the others have left, and waits for their votes for ever.
+func (m *mover) settle(h *core.Handle) error {
+	epoch, serving := h.Serving()
+	if !serving {
+		return core.ErrNotLeader
+	}
+	c := partition.Command{Kind: partition.KindLead, Epoch: epoch} // a repeated one does nothing
+	p, err := m.raft.Propose(h.Shard, c.Append(nil), settleWait)
+	if err != nil {
+		return err
+	}
+	return p.Failed()
 }
 
 // The things that a step does.

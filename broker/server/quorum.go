@@ -74,7 +74,7 @@ func (s *Server) mendQuorum(ctx context.Context) error {
 	case doAdd:
 		return s.raft.AddLearner(ctx, raft.ControllerShard, a.member, group.Change)
 	case doForget:
-		return s.raft.RemoveMember(ctx, raft.ControllerShard, a.member, group.Change)
+		return s.takeOut(ctx, group, a.member)
 	case doPromote:
 		for _, l := range a.after {
 			if s.knows(ctx, l) {
@@ -191,7 +191,16 @@ func (s *Server) removeVoter(ctx context.Context, group raft.Members, gone raft.
 	if up <= rest/2 {
 		return fmt.Errorf("remove node %d from the controller's group: %w: %d of %d", gone.Node, errTooFewUpToDate, up, rest)
 	}
-	return s.raft.RemoveMember(ctx, raft.ControllerShard, gone, group.Change)
+	return s.takeOut(ctx, group, gone)
+}
+
+// takeOut also writes once more, so that what was committed is on the disks of those who
+// are left: see mover.settle.
+func (s *Server) takeOut(ctx context.Context, group raft.Members, gone raft.Member) error {
+	if err := s.raft.RemoveMember(ctx, raft.ControllerShard, gone, group.Change); err != nil {
+		return err
+	}
+	return s.register(ctx, *s.identity.Load())
 }
 
 // controllerVoters gives who may lead the controller's group; none if this node does not.

@@ -81,6 +81,7 @@ type Server struct {
 	repairing map[model.PartitionID]bool
 
 	listeners map[string]net.Listener
+	letIn     func() error // ends turnAway
 	fatal     chan error
 	// ctx ends when the node begins to stop; work is what runs under it.
 	ctx    context.Context
@@ -119,7 +120,7 @@ func Run(ctx context.Context, n config.Node, version string, out io.Writer) erro
 func newServer(n config.Node, version string, log *slog.Logger, lock *os.File) *Server {
 	s := &Server{
 		n: n, version: version, log: log, lock: lock, began: time.Now(),
-		listeners: map[string]net.Listener{}, fatal: make(chan error, 1), led: make(chan struct{}, 1),
+		listeners: map[string]net.Listener{}, letIn: func() error { return nil }, fatal: make(chan error, 1), led: make(chan struct{}, 1),
 		repairing: map[model.PartitionID]bool{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -200,7 +201,7 @@ func (s *Server) identify() error {
 // steps are what a start consists of, in order.
 func (s *Server) steps() []func(context.Context, identity) error {
 	return []func(context.Context, identity) error{
-		s.listen, s.join, s.startStorage, s.startController, s.startReplicas, s.startFronts, s.startScripts,
+		s.listen, s.turnAway, s.join, s.startStorage, s.startController, s.startReplicas, s.startFronts, s.startScripts,
 	}
 }
 

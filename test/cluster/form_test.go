@@ -1,9 +1,12 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -15,10 +18,25 @@ import (
 func TestForm(t *testing.T) {
 	c := node.NewCluster(t, 3, node.Options{})
 	first := make(chan error, 1)
+	c.Nodes[2].Brokers, c.Nodes[2].Admin = freeAddress(t), "127.0.0.1:0"
 	go func() { first <- c.Nodes[2].TryRestart() }()
 	await(t, "node 2 to wait for others", func() error {
 		_, err := os.Stat(c.Nodes[2].LogPath)
 		return err
+	})
+	await(t, "node 2 to turn clients away", func() error {
+		client, err := net.Dial("tcp", c.Nodes[2].Brokers)
+		if err != nil {
+			return err
+		}
+		defer client.Close()
+		if err := client.SetDeadline(time.Now().Add(time.Second)); err != nil {
+			return err
+		}
+		if _, err := client.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+			return fmt.Errorf("it lets them wait: %w", err)
+		}
+		return nil
 	})
 	c.Start(1)
 	if err := <-first; err != nil {
@@ -46,6 +64,17 @@ func TestForm(t *testing.T) {
 type errorOf string
 
 func (e errorOf) Error() string { return string(e) }
+
+// freeAddress gives one that nobody listens at now.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
 
 // TestStrangersDoNotMix: a node whose seeds are others finds nobody, even where they
 // live at the addresses that it knows.

@@ -4,43 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/millrace-io/millrace/test/node"
 )
-
-// TestLeaderKilled: after the kill of whoever leads a partition the others take the
-// next number, and it finds its place again when it is back.
-func TestLeaderKilled(t *testing.T) {
-	c, w := three(t, 6)
-	for round := range 3 {
-		victim := leaderOf(t, c.Nodes[(round+1)%3], round)
-		c.Nodes[victim].Kill()
-		w.more(t, 10)
-		c.Start(victim)
-		w.more(t, 10)
-	}
-	w.stop(t)
-	w.check(t, c)
-}
-
-// TestAllKilled: what was acknowledged is there after the death of all.
-func TestAllKilled(t *testing.T) {
-	c, w := three(t, 6)
-	for range 2 {
-		w.more(t, 20)
-		for _, n := range c.Nodes {
-			n.Kill()
-		}
-		c.Start()
-	}
-	w.more(t, 20)
-	w.stop(t)
-	w.check(t, c)
-}
 
 // TestFarBehind: a node that was away while the others let their logs go gets the
 // partitions' files, and serves them. Until then it is not in sync.
@@ -107,36 +76,6 @@ func TestRollingRestart(t *testing.T) {
 		return nil
 	})
 	w.more(t, 20)
-	w.stop(t)
-	w.check(t, c)
-}
-
-// TestDeafLeader: a leader that the others hear, and that does not hear them, makes way.
-// When it hears again it has nothing of its own to add.
-func TestDeafLeader(t *testing.T) {
-	c, w := three(t, 3)
-	for round := range 2 {
-		deaf := leaderOf(t, c.Nodes[1], round)
-		c.Proxies[deaf].Cut()
-		w.more(t, 20)
-		c.Proxies[deaf].Heal()
-		w.more(t, 20)
-	}
-	w.stop(t)
-	w.check(t, c)
-}
-
-// TestStoppedLeader: a leader that stands still for a while and then goes on as if
-// nothing had happened.
-func TestStoppedLeader(t *testing.T) {
-	c, w := three(t, 3)
-	for round := range 2 {
-		n := c.Nodes[leaderOf(t, c.Nodes[1], round)]
-		n.Signal(syscall.SIGSTOP)
-		w.more(t, 20)
-		n.Signal(syscall.SIGCONT)
-		w.more(t, 20)
-	}
 	w.stop(t)
 	w.check(t, c)
 }

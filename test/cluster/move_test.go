@@ -133,6 +133,23 @@ func TestMove(t *testing.T) {
 	w.check(t, c)
 }
 
+// TestMoveThenKilled: partitions move to one other node each, nothing more is written to
+// them, and all nodes are killed: whoever is left in a group knows that he is alone, though
+// no later record says so and the others' replicas are gone.
+func TestMoveThenKilled(t *testing.T) {
+	c, w, m := startMoves(t)
+	w.more(t, 20)
+	w.stop(t)
+	m.ask(t, elsewhere(1))
+	m.done(t)
+	m.replicas(t, elsewhere(1))
+	for _, n := range c.Nodes {
+		n.Kill()
+	}
+	c.Start()
+	w.check(t, c)
+}
+
 // TestMoveCancelled: what cannot be done is taken back, and then done.
 func TestMoveCancelled(t *testing.T) {
 	c, w, m := startMoves(t)

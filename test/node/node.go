@@ -5,8 +5,10 @@ package node
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -40,6 +42,11 @@ type Options struct {
 	Sidecar bool
 	// Env is added to the environment.
 	Env []string
+	// Host is the address that Kafka clients reach it at; empty: 127.0.0.1.
+	Host string
+	// Inside is a command that what runs at the node's place is run by: the broker, and
+	// the CLI that is asked there; empty: here.
+	Inside []string
 	// ID is the node's, -1 for one that is assigned; Seeds what --seeds names, empty: it
 	// is alone.
 	ID    int
@@ -107,13 +114,13 @@ func tail(b []byte, n int) []byte { return b[max(0, len(b)-n):] }
 func (n *Node) args() []string {
 	kafka, admin := n.Brokers, n.Admin
 	if kafka == "" {
-		kafka, admin = "127.0.0.1:0", "127.0.0.1:0"
+		kafka, admin = net.JoinHostPort(cmp.Or(n.O.Host, "127.0.0.1"), "0"), "127.0.0.1:0"
 	}
 	sidecar := "off"
 	if n.O.Sidecar {
 		sidecar = "child"
 	}
-	args := append([]string{}, n.O.Wrap...)
+	args := append(append([]string{}, n.O.Inside...), n.O.Wrap...)
 	args = append(args, Bin(n.T, "millrace"), "start", "--data-dir", n.O.Dir, "--mode", "dev",
 		"--kafka-addr", kafka, "--admin-addr", admin,
 		"--proxy-addr", "off", "--registry-addr", "off", "--sidecar", sidecar)
@@ -293,7 +300,9 @@ func (n *Node) Client(opts ...kgo.Opt) *kgo.Client {
 
 // CLI runs `millrace` against this node and returns its stdout.
 func (n *Node) CLI(args ...string) (string, error) {
-	cmd := exec.Command(Bin(n.T, "millrace"), append(args, "-X", "brokers="+n.Brokers, "-X", "admin.hosts="+n.Admin)...)
+	command := append(append([]string{}, n.O.Inside...), Bin(n.T, "millrace"))
+	command = append(append(command, args...), "-X", "brokers="+n.Brokers, "-X", "admin.hosts="+n.Admin)
+	cmd := exec.Command(command[0], command[1:]...)
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

@@ -5,10 +5,12 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 )
 
 // Proxy stands before a node's address for others. Cut, it is a network that swallows:
-// connections stay and carry nothing, new ones are taken and carry nothing.
+// connections stay and carry nothing, new ones are taken and carry nothing. Slow, it is a
+// long way: everything arrives, later.
 type Proxy struct {
 	Address string // where it listens
 	to      string
@@ -17,6 +19,7 @@ type Proxy struct {
 	mu     sync.Mutex
 	open   *sync.Cond // cut has ended, or all is closed
 	cut    bool
+	delay  time.Duration
 	closed bool
 	conns  map[net.Conn]struct{}
 }
@@ -40,6 +43,13 @@ func (p *Proxy) Cut() { p.set(true) }
 
 // Heal ends a cut. What was swallowed is lost with its connections: they are closed.
 func (p *Proxy) Heal() { p.set(false) }
+
+// Slow has what comes from now on take so much longer, each way; 0 ends it.
+func (p *Proxy) Slow(by time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.delay = by
+}
 
 func (p *Proxy) set(cut bool) {
 	p.mu.Lock()
@@ -112,20 +122,56 @@ func (p *Proxy) forget(c net.Conn) {
 	delete(p.conns, c)
 }
 
+// piece is what came in one read, and when it is to arrive.
+type piece struct {
+	b   []byte
+	due time.Time
+}
+
+// underWay is how many pieces of up to 64 KiB a connection holds each way.
+const underWay = 256
+
+// copy passes on what comes, in order, until either end is closed.
 func (p *Proxy) copy(to io.Writer, from io.Reader) {
-	b := make([]byte, 64<<10)
+	way, gone := make(chan piece, underWay), make(chan struct{})
+	defer close(gone)
+	go p.take(from, way, gone)
+	for next := range way {
+		if wait := time.Until(next.due); wait > 0 {
+			<-time.After(wait)
+		}
+		p.await()
+		if _, err := to.Write(next.b); err != nil {
+			return
+		}
+	}
+}
+
+// take reads what comes until from is closed, or nobody passes it on any more.
+func (p *Proxy) take(from io.Reader, way chan<- piece, gone <-chan struct{}) {
+	defer close(way)
 	for {
+		b := make([]byte, 64<<10)
 		n, err := from.Read(b)
 		if err != nil {
 			return
 		}
 		p.mu.Lock()
-		for p.cut && !p.closed {
-			p.open.Wait()
-		}
+		due := time.Now().Add(p.delay)
 		p.mu.Unlock()
-		if _, err := to.Write(b[:n]); err != nil {
+		select {
+		case way <- piece{b[:n], due}:
+		case <-gone:
 			return
 		}
+	}
+}
+
+// await returns when nothing is cut.
+func (p *Proxy) await() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for p.cut && !p.closed {
+		p.open.Wait()
 	}
 }

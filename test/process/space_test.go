@@ -23,24 +23,6 @@ const (
 	recoverLimit = 30 * time.Second
 )
 
-// smallFS mounts a file system of smallDisk bytes for the test.
-func smallFS(t *testing.T) string {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("mounting a small file system needs root")
-	}
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", smallDisk)); err != nil {
-		t.Skipf("no file system may be mounted here: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			t.Errorf("unmount %s: %v", dir, err)
-		}
-	})
-	return dir
-}
-
 func smallNode(t *testing.T, disk string, args ...string) *node.Node {
 	return node.Start(t, node.Options{Dir: filepath.Join(disk, "data"), Args: append([]string{
 		"--memory", "256M", "--set", "low_space_guard=64M", "--set", "low_space_reserve=16M",
@@ -107,7 +89,7 @@ func writeOne(t *testing.T, n *node.Node, topic string, number int) (acked int, 
 // TestDiskLow fills the disk by produce: writes are refused before anything
 // meets its end, reads go on, and deleting a topic brings writes back.
 func TestDiskLow(t *testing.T) {
-	disk := smallFS(t)
+	disk := node.SmallDisk(t, smallDisk)
 	n := smallNode(t, disk)
 	makeTopic(t, n, "ballast", 1)
 	makeTopic(t, n, "kept", 1)
@@ -148,7 +130,7 @@ func freeBytes(t *testing.T, dir string) int64 {
 // idle node: it lives and serves reads. Killed, it says why it cannot start; with
 // space again it has everything acknowledged.
 func TestDiskTaken(t *testing.T) {
-	disk := smallFS(t)
+	disk := node.SmallDisk(t, smallDisk)
 	n := smallNode(t, disk)
 	makeTopic(t, n, "kept", 1)
 	kept, err := writeTo(t, n, "kept", 200)
@@ -165,13 +147,12 @@ func TestDiskTaken(t *testing.T) {
 		}
 		return quiet == 25
 	})
-	stranger := filepath.Join(disk, "stranger")
-	takeAll(t, disk, stranger)
+	node.TakeAll(t, disk)
 	await(t, 5*time.Second, "the reserve is given back", func() bool {
 		_, err := os.Stat(filepath.Join(n.O.Dir, "RESERVE"))
 		return os.IsNotExist(err)
 	})
-	takeAll(t, disk, stranger) // and takes the reserve too
+	node.TakeAll(t, disk) // and takes the reserve too
 	if more, err := writeOne(t, n, "kept", kept); !errors.Is(err, kerr.KafkaStorageError) {
 		t.Errorf("write to a full disk: %d acknowledged, %v, want KAFKA_STORAGE_ERROR", more, err)
 	}
@@ -184,9 +165,7 @@ func TestDiskTaken(t *testing.T) {
 	} else if text := said(t, n); !strings.Contains(text, "no space left on device") {
 		t.Errorf("the broker did not say why it does not start:\n%s", text[max(0, len(text)-3000):])
 	}
-	if err := os.Remove(stranger); err != nil {
-		t.Fatal(err)
-	}
+	node.GiveBack(t, disk)
 	n.Restart()
 	checkNumbered(t, n, "kept", kept)
 	awaitWrites(t, n, "kept", &kept)
@@ -200,7 +179,7 @@ func TestDiskTakenUnderLoad(t *testing.T) {
 		"guarded": nil, "unguarded": {"--set", "low_space_guard=0", "--set", "low_space_reserve=0"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			disk := smallFS(t)
+			disk := node.SmallDisk(t, smallDisk)
 			n := smallNode(t, disk, args...)
 			makeTopic(t, n, "kept", 1)
 			acked := make(chan int)
@@ -209,18 +188,15 @@ func TestDiskTakenUnderLoad(t *testing.T) {
 				acked <- kept
 			}()
 			await(t, 10*time.Second, "some records are there", func() bool { return freeBytes(t, disk) < smallDisk*3/4 })
-			stranger := filepath.Join(disk, "stranger")
-			takeAll(t, disk, stranger)
-			takeAll(t, disk, stranger) // the reserve
+			node.TakeAll(t, disk)
+			node.TakeAll(t, disk) // the reserve
 			kept := <-acked
 			if args != nil {
 				await(t, 5*time.Second, "the node ends", func() bool { return ended(n) })
 			}
 			checkEnd(t, n)
 			t.Logf("%d acknowledged; ended: %v, %v", kept, ended(n), n.Status())
-			if err := os.Remove(stranger); err != nil {
-				t.Fatal(err)
-			}
+			node.GiveBack(t, disk)
 			if ended(n) {
 				n.Restart()
 			}
@@ -238,20 +214,4 @@ func checkEnd(t *testing.T, n *node.Node) {
 	if ended(n) && !(strings.Contains(text, "storage failed, the node stops") && strings.Contains(text, "no space left on device")) {
 		t.Errorf("the broker did not say why it ended:\n%s", text[max(0, len(text)-3000):])
 	}
-}
-
-// takeAll grows a file until the disk has nothing left.
-func takeAll(t *testing.T, disk, path string) {
-	t.Helper()
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	for block := make([]byte, 1<<20); len(block) >= 4096; {
-		if _, err := f.Write(block); err != nil {
-			block = block[:len(block)/2]
-		}
-	}
-	t.Logf("the stranger left %d bytes", freeBytes(t, disk))
 }

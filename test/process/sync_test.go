@@ -1,15 +1,12 @@
 package process
 
 import (
-	"bufio"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -17,50 +14,6 @@ import (
 
 	"github.com/millrace-io/millrace/test/node"
 )
-
-// syncCalls make bytes durable: of the journal, which is open for synced writes,
-// every write does.
-const syncCalls = "fsync,fdatasync,sync_file_range,pwrite64"
-
-// strace attaches to every thread of a process and returns when it has.
-func strace(t *testing.T, pid int, args ...string) (stop func()) {
-	t.Helper()
-	cmd := exec.Command("strace", append([]string{"-f", "-p", strconv.Itoa(pid)}, args...)...)
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatalf("strace: %v (make setup installs it)", err)
-	}
-	attached := make(chan struct{})
-	go func() {
-		s := bufio.NewScanner(stderr)
-		said := false
-		for s.Scan() {
-			if !said && strings.Contains(s.Text(), "attached") {
-				said = true
-				close(attached)
-			}
-		}
-	}()
-	select {
-	case <-attached:
-	case <-time.After(10 * time.Second):
-		t.Fatal("strace did not attach")
-	}
-	stopped := false
-	stop = func() {
-		if stopped {
-			return
-		}
-		stopped = true
-		_ = cmd.Process.Signal(syscall.SIGINT) // it may have ended with its process
-		_ = cmd.Wait()
-	}
-	t.Cleanup(stop)
-	return stop
-}
 
 // syncLine is a call that makes the journal durable: a write where the file is open
 // with O_DIRECT and O_DSYNC, an fdatasync where it is not.
@@ -83,7 +36,7 @@ func TestSyncBeforeAck(t *testing.T) {
 	}
 	produce() // makes the topic
 	trace := filepath.Join(t.TempDir(), "trace")
-	stop := strace(t, n.Pid(), "-ttt", "-y", "-e", "trace="+syncCalls, "-o", trace)
+	stop := node.Strace(t, n.Pid(), "-ttt", "-y", "-e", "trace="+node.SyncCalls, "-o", trace)
 	const writes = 50
 	var sent, acked [writes]time.Time
 	for i := range writes {
@@ -181,13 +134,13 @@ func TestSyncFails(t *testing.T) {
 			if err := cl.ProduceSync(within(t, 10*time.Second), &kgo.Record{Topic: "eio", Value: []byte("before")}).FirstErr(); err != nil {
 				t.Fatal(err)
 			}
-			args := []string{"-o", "/dev/null", "-e", "trace=" + syncCalls, "-e", "inject=" + syncCalls + ":error=EIO"}
+			args := []string{"-o", "/dev/null", "-e", "trace=" + node.SyncCalls, "-e", "inject=" + node.SyncCalls + ":error=EIO"}
 			if c.paths != nil {
 				for _, p := range c.paths(t, n.O.Dir) {
 					args = append(args, "-P", p)
 				}
 			}
-			strace(t, n.Pid(), args...)
+			node.Strace(t, n.Pid(), args...)
 			acked := writeUntilEnd(t, n, cl, c.records)
 			if acked > 0 && !c.acked {
 				t.Error("a write was acknowledged though its sync failed")
