@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/millrace-io/millrace/broker/admin/api"
+	"github.com/millrace-io/millrace/broker/admin/client"
 	"github.com/millrace-io/millrace/broker/model"
 )
 
@@ -18,71 +19,64 @@ func nodeArg(text string) (model.NodeID, error) {
 	return model.NodeID(n), nil
 }
 
+// onNode makes a command that asks the admin API about one node; doing is what fails.
+func (a *app) onNode(c cobra.Command, doing string, do func(cmd *cobra.Command, cl *client.Client, id model.NodeID) error) *cobra.Command {
+	c.Args = cobra.ExactArgs(1)
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		id, err := nodeArg(args[0])
+		if err != nil {
+			return err
+		}
+		cl, err := a.adminClient()
+		if err != nil {
+			return err
+		}
+		if err := do(cmd, cl, id); err != nil {
+			return a.adminError(doing+" node "+args[0], err)
+		}
+		return nil
+	}
+	return &c
+}
+
 func (a *app) decommission() *cobra.Command {
-	return &cobra.Command{
-		Use: "decommission ID", Short: "Bring a node's replicas elsewhere, so that it can go", Args: cobra.ExactArgs(1),
+	return a.onNode(cobra.Command{
+		Use: "decommission ID", Short: "Bring a node's replicas elsewhere, so that it can go",
 		Long: `Bring a node's replicas to the other nodes, each to the one that has the fewest, and give it no
 more. The command returns at once; ` + "`millrace cluster decommission-status ID`" + ` shows how far it is,
 and what keeps a partition there. A node that holds nothing any more leaves the cluster, and its
 process ends; its id is not assigned again. Until then ` + "`recommission`" + ` takes it back.`,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := nodeArg(args[0])
-			if err != nil {
-				return err
-			}
-			cl, err := a.adminClient()
-			if err != nil {
-				return err
-			}
-			if err := cl.Decommission(cmd.Context(), id); err != nil {
-				return a.adminError("decommission node "+args[0], err)
-			}
-			fmt.Fprintf(a.out, "node %d is being decommissioned; `millrace cluster decommission-status %d` shows how far it is\n", id, id)
-			return nil
-		},
-	}
+	}, "decommission", func(cmd *cobra.Command, cl *client.Client, id model.NodeID) error {
+		if err := cl.Decommission(cmd.Context(), id); err != nil {
+			return err
+		}
+		fmt.Fprintf(a.out, "node %d is being decommissioned; `millrace cluster decommission-status %d` shows how far it is\n", id, id)
+		return nil
+	})
 }
 
 func (a *app) recommission() *cobra.Command {
-	return &cobra.Command{
-		Use: "recommission ID", Short: "End a node's decommissioning; what has not left it stays", Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := nodeArg(args[0])
-			if err != nil {
-				return err
-			}
-			cl, err := a.adminClient()
-			if err != nil {
-				return err
-			}
-			if err := cl.Recommission(cmd.Context(), id); err != nil {
-				return a.adminError("recommission node "+args[0], err)
-			}
-			fmt.Fprintf(a.out, "node %d is active\n", id)
-			return nil
-		},
-	}
+	return a.onNode(cobra.Command{
+		Use: "recommission ID", Short: "End a node's decommissioning; what has not left it stays",
+	}, "recommission", func(cmd *cobra.Command, cl *client.Client, id model.NodeID) error {
+		if err := cl.Recommission(cmd.Context(), id); err != nil {
+			return err
+		}
+		fmt.Fprintf(a.out, "node %d is active\n", id)
+		return nil
+	})
 }
 
 func (a *app) decommissionStatus() *cobra.Command {
-	return &cobra.Command{
-		Use: "decommission-status ID", Short: "Show what a node still holds, why, and what is done next", Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := nodeArg(args[0])
-			if err != nil {
-				return err
-			}
-			cl, err := a.adminClient()
-			if err != nil {
-				return err
-			}
-			d, err := cl.DecommissionStatus(cmd.Context(), id)
-			if err != nil {
-				return a.adminError("ask for the decommissioning of node "+args[0], err)
-			}
-			return a.print(d, func(w *sheet) { printDecommission(w, d) })
-		},
-	}
+	return a.onNode(cobra.Command{
+		Use: "decommission-status ID", Short: "Show what a node still holds, why, and what is done next",
+	}, "ask for the decommissioning of", func(cmd *cobra.Command, cl *client.Client, id model.NodeID) error {
+		d, err := cl.DecommissionStatus(cmd.Context(), id)
+		if err != nil {
+			return err
+		}
+		return a.print(d, func(w *sheet) { printDecommission(w, d) })
+	})
 }
 
 func printDecommission(w *sheet, d api.Decommission) {

@@ -21,30 +21,21 @@ func (a *app) maintenanceCommand() *cobra.Command {
 
 func (a *app) maintenanceEnable() *cobra.Command {
 	var wait bool
-	c := &cobra.Command{
-		Use: "enable ID", Short: "Have a node give away all that it leads", Args: cobra.ExactArgs(1),
+	c := a.onNode(cobra.Command{
+		Use: "enable ID", Short: "Have a node give away all that it leads",
 		Long: `Have a node give away all that it leads, and lead nothing until ` + "`millrace cluster maintenance disable ID`" + `,
 over restarts too. It keeps its replicas, which vote. A partition that has no other replica stays.
 One node at a time may be in maintenance. The command returns at once unless --wait is given.`,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := nodeArg(args[0])
-			if err != nil {
-				return err
-			}
-			cl, err := a.adminClient()
-			if err != nil {
-				return err
-			}
-			if err := cl.SetMaintenance(cmd.Context(), id, true); err != nil {
-				return a.adminError("enable maintenance of node "+args[0], err)
-			}
-			if wait {
-				return a.awaitMaintenance(cmd.Context(), cl, id)
-			}
-			fmt.Fprintf(a.out, "node %d gives its leadership away; `millrace cluster maintenance status` shows how far it is\n", id)
-			return nil
-		},
-	}
+	}, "enable maintenance of", func(cmd *cobra.Command, cl *client.Client, id model.NodeID) error {
+		if err := cl.SetMaintenance(cmd.Context(), id, true); err != nil {
+			return err
+		}
+		if wait {
+			return a.awaitMaintenance(cmd.Context(), cl, id)
+		}
+		fmt.Fprintf(a.out, "node %d gives its leadership away; `millrace cluster maintenance status` shows how far it is\n", id)
+		return nil
+	})
 	c.Flags().BoolVarP(&wait, "wait", "w", false, "wait until it leads nothing that another node could lead")
 	return c
 }
@@ -57,7 +48,7 @@ func (a *app) awaitMaintenance(ctx context.Context, cl *client.Client, id model.
 		m, err := cl.Maintenance(ctx, id)
 		switch {
 		case err != nil:
-			return a.adminError(fmt.Sprintf("ask for the maintenance of node %d", id), err)
+			return err
 		case !m.Enabled:
 			return fmt.Errorf("the maintenance of node %d was disabled meanwhile", id)
 		case m.Finished:
@@ -72,24 +63,15 @@ func (a *app) awaitMaintenance(ctx context.Context, cl *client.Client, id model.
 }
 
 func (a *app) maintenanceDisable() *cobra.Command {
-	return &cobra.Command{
-		Use: "disable ID", Short: "Let a node lead again", Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := nodeArg(args[0])
-			if err != nil {
-				return err
-			}
-			cl, err := a.adminClient()
-			if err != nil {
-				return err
-			}
-			if err := cl.SetMaintenance(cmd.Context(), id, false); err != nil {
-				return a.adminError("disable maintenance of node "+args[0], err)
-			}
-			fmt.Fprintf(a.out, "node %d may lead; it is given back what it is preferred for\n", id)
-			return nil
-		},
-	}
+	return a.onNode(cobra.Command{
+		Use: "disable ID", Short: "Let a node lead again",
+	}, "disable maintenance of", func(cmd *cobra.Command, cl *client.Client, id model.NodeID) error {
+		if err := cl.SetMaintenance(cmd.Context(), id, false); err != nil {
+			return err
+		}
+		fmt.Fprintf(a.out, "node %d may lead; it is given back what it is preferred for\n", id)
+		return nil
+	})
 }
 
 func (a *app) maintenanceStatus() *cobra.Command {
