@@ -84,7 +84,7 @@ func groupRows() []Row {
 			Doc:     "Partitions of __consumer_offsets. Read once, when that topic is made.",
 			cluster: func(c *Cluster, v value) { c.OffsetsPartitions = clampInt32(v.n) }},
 		{Name: "offsets.topic.replication.factor", Kind: KindInt, Default: "3", Min: "1", Max: "32767",
-			Doc:     "Replicas of the internal topics, at most one per registered node. Read once, when a topic is made.",
+			Doc:     "Replicas of the internal topics, at most one per registered node when a topic is made; balance adds what is missing once there are nodes for all.",
 			cluster: func(c *Cluster, v value) { c.OffsetsReplication = int16(v.n) }},
 		{Name: "offsets.topic.segment.bytes", Kind: KindInt, Default: "104857600", Min: "1024",
 			Doc:     "segment.bytes of __consumer_offsets, when it is made.",

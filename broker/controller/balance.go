@@ -37,6 +37,8 @@ type Weights struct {
 	GoneAfter  time.Duration
 	// DiskPercent is the limit: what a disk holds beyond it is to leave.
 	DiskPercent int
+	// Internal is how many replicas internal topics are to have.
+	Internal int
 }
 
 // Weight is what one node says of itself, in bytes.
@@ -73,7 +75,7 @@ type Stuck struct {
 	Why   string
 }
 
-// Plan proposes moves: for nodes that are gone, children apart from their parents,
+// Plan proposes moves: for nodes that are gone, internal topics of too few replicas, children apart from their parents,
 // replicas that share a rack, disks that are too full, and then uneven numbers of replicas
 // and of leaders, in this order. Each makes its own matter better and none before it
 // worse, so that they end, and that nothing is proposed once they are done. What is on its
@@ -88,6 +90,7 @@ func (l Layout) Plan(w Weights) Plan {
 		if blind != "" {
 			continue
 		}
+		changed = p.widen() || changed
 		changed = p.join() || changed
 		changed = p.partRacks() || changed
 		changed = p.relieveDisks() || changed
@@ -206,4 +209,21 @@ func (p *planner) isStuck(u *unit, why string) {
 	for _, m := range u.members {
 		p.stuck = append(p.stuck, Stuck{Topic: m.topic.Name, Index: m.index, Why: why})
 	}
+}
+
+// widen gives internal topics the replicas that they are to have, once there are nodes for
+// them: they were made when there were fewer.
+func (p *planner) widen() (changed bool) {
+	for _, u := range p.units {
+		if u.busy || !u.members[0].topic.Internal || len(u.goal) >= p.w.Internal {
+			continue
+		}
+		others := slices.DeleteFunc(without(p.ids, u.goal), func(id model.NodeID) bool { return !p.fits(id, u.bytes, p.w.DiskPercent) })
+		if len(u.goal)+len(others) < p.w.Internal {
+			continue // two would stand less than one
+		}
+		p.move(u, p.fill(u.goal, others, p.w.Internal), fmt.Sprintf("an internal topic has %d replicas, and is to have %d", len(u.goal), p.w.Internal))
+		changed = true
+	}
+	return changed
 }

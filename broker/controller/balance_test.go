@@ -90,6 +90,7 @@ func (w *world) plan(do bool, a args) string {
 		d.other[nodeList([]string{node})[0]], _ = strconv.ParseInt(bytes, 10, 64)
 	}
 	weights := d.weights(w.s, set("down"), set("gone"))
+	weights.Internal = int(a.number("internal", 0))
 	for n := range set("blind") {
 		delete(weights.Nodes, n)
 	}

@@ -215,6 +215,7 @@ func (b *rebalancer) plan(ctx context.Context, m *cluster.Metadata) (controller.
 	limits := m.Cluster.Balance
 	w := controller.Weights{
 		Down: map[model.NodeID]bool{}, Gone: map[model.NodeID]bool{}, GoneAfter: limits.GoneAfter, DiskPercent: limits.DiskPercent,
+		Internal: int(m.Cluster.OffsetsReplication),
 	}
 	silent := b.silence()
 	for i := range m.Nodes {
