@@ -81,8 +81,10 @@ func (c *conform) start(n int) {
 	was := c.ledger(n)
 	m := &ledger{node: n, of: c}
 	if was != nil {
+		was.mu.Lock() // a snapshot of the node that was stopped may be on its way still
 		m.index, m.durable, m.kept, m.skip = was.durable, was.durable, was.kept, was.durable
 		m.entries, m.indexes = slices.Clone(was.entries[:was.kept]), slices.Clone(was.indexes[:was.kept])
+		was.mu.Unlock()
 	}
 	c.mu.Lock()
 	c.machines[n] = m
