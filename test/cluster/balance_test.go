@@ -70,9 +70,12 @@ func TestBalance(t *testing.T) {
 		}
 		return err
 	})
-	if b := balance(); b.Nodes[4].State != "gone" || b.Nodes[4].Replicas != 0 {
-		t.Errorf("without node 4: %+v", b)
-	}
+	await(t, "the node that is asked to miss node 4 for as long too", func() error {
+		if b := balance(); b.Nodes[4].State != "gone" || b.Nodes[4].Replicas != 0 {
+			return fmt.Errorf("%+v", b)
+		}
+		return nil
+	})
 	w.more(t, 20)
 	w.stop(t)
 	w.check(t, c)
