@@ -179,12 +179,17 @@ func (s *Server) ask(ctx context.Context, nodes []model.NodeID) []greeting {
 // askOne gives nil for a node that does not answer.
 func (s *Server) askOne(ctx context.Context, node model.NodeID) *greeting {
 	b, err := s.raft.Call(ctx, node, raft.MethodIdentity, nil)
+	return s.greeted(b, err)
+}
+
+// greeted reads what a node answers to who asks whom it meets; nil if it does not.
+func (s *Server) greeted(answer []byte, err error) *greeting {
 	var g greeting
 	if err == nil {
-		err = json.Unmarshal(b, &g)
+		err = json.Unmarshal(answer, &g)
 	}
 	if err != nil {
-		s.log.Debug("no greeting", "node", node, "err", err)
+		s.log.Debug("no greeting", "err", err) // it names the node
 		return nil
 	}
 	return &g

@@ -179,16 +179,25 @@ func (id identity) checkSeeds(dataDir string, seeds []config.Seed) error {
 		ErrOtherSeeds, dataDir, id.Founders, given)
 }
 
-// writeIdentity makes id durable: written aside, synced, renamed, directory synced.
+// writeIdentity makes id durable.
 func writeIdentity(dataDir string, id identity) (identity, error) {
-	b, err := json.MarshalIndent(id, "", "  ")
-	if err != nil {
+	if err := writeJSON(dataDir, identityFile, id); err != nil {
 		return identity{}, err
 	}
-	fs, path := disk.OS{}, filepath.Join(dataDir, identityFile)
+	return id, nil
+}
+
+// writeJSON makes v durable as a file of the data directory: written aside, synced,
+// renamed, directory synced.
+func writeJSON(dataDir, name string, v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	fs, path := disk.OS{}, filepath.Join(dataDir, name)
 	f, err := fs.Create(path + ".new")
 	if err != nil {
-		return identity{}, fmt.Errorf("write identity: %w", err)
+		return fmt.Errorf("write %s: %w", path, err)
 	}
 	_, err = f.Write(append(b, '\n'))
 	err = errors.Join(err, f.Sync(), f.Close())
@@ -196,9 +205,9 @@ func writeIdentity(dataDir string, id identity) (identity, error) {
 		err = errors.Join(fs.Rename(path+".new", path), fs.SyncDir(dataDir))
 	}
 	if err != nil {
-		return identity{}, fmt.Errorf("write identity: %w", err)
+		return fmt.Errorf("write %s: %w", path, err)
 	}
-	return id, nil
+	return nil
 }
 
 func randomID() string {

@@ -194,7 +194,7 @@ func (s *Server) become(id identity) error {
 	if _, err := writeIdentity(s.n.DataDir, id); err != nil {
 		return err
 	}
-	if s.n.ID != id.Node { // nothing is open yet
+	if s.n.ID != id.Node { // it was assigned just now: nothing that reads it runs yet
 		s.n.ID = id.Node
 	}
 	s.identity.Store(&id)
@@ -206,13 +206,5 @@ func (s *Server) askAddress(ctx context.Context, calls caller, address string) *
 	ctx, cancel := context.WithTimeout(ctx, meetWait)
 	defer cancel()
 	b, err := calls.CallAddress(ctx, address, raft.MethodIdentity, nil)
-	var g greeting
-	if err == nil {
-		err = json.Unmarshal(b, &g)
-	}
-	if err != nil {
-		s.log.Debug("no greeting", "address", address, "err", err)
-		return nil
-	}
-	return &g
+	return s.greeted(b, err)
 }

@@ -106,24 +106,7 @@ func readRecovery(dataDir string) (*recovery, error) {
 // write makes r durable.
 func (r recovery) write(dataDir string) error {
 	r.Format = recoveryFormat
-	b, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return err
-	}
-	fs, path := disk.OS{}, filepath.Join(dataDir, recoveryFile)
-	f, err := fs.Create(path + ".new")
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	_, err = f.Write(append(b, '\n'))
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = errors.Join(fs.Rename(path+".new", path), fs.SyncDir(dataDir))
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return nil
+	return writeJSON(dataDir, recoveryFile, r)
 }
 
 // checkRecovery refuses a directory whose rescue has not ended: of its groups some may go
