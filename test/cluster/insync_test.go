@@ -40,8 +40,9 @@ func awaitInSync(t *testing.T, c *node.Cluster, nodes ...int32) (written error) 
 // are too few.
 func writeStrict(t *testing.T, c *node.Cluster) (written error) {
 	t.Helper()
-	cl := c.Client(kgo.DisableIdempotentWrite(), kgo.RecordRetries(0))
 	await(t, "a write to be taken, or refused for want of replicas", func() error {
+		cl := c.Client(kgo.DisableIdempotentWrite(), kgo.RecordRetries(0)) // a new one each time: without retries it never asks again who leads
+		defer cl.Close()
 		written = cl.ProduceSync(t.Context(), &kgo.Record{Topic: strictTopic, Value: []byte("x")}).FirstErr()
 		if errors.Is(written, kerr.NotEnoughReplicas) || errors.Is(written, kerr.NotEnoughReplicasAfterAppend) {
 			return nil
