@@ -42,12 +42,12 @@ func main() {
 	flag.StringVar(&o.peer, "peer", "", "shell command that starts the peer in its default settings; empty: none")
 	flag.StringVar(&o.peerSync, "peer-synced", "", "the same with a sync before every acknowledgement")
 	flag.StringVar(&o.dir, "dir", "", "where data goes (default: a temporary directory)")
-	flag.StringVar(&o.only, "only", "start,serial,ack,e2e,bulk,transform,many", "which measurements, comma separated; gap needs -nodes; drain, through and sync are parts of transform")
+	flag.StringVar(&o.only, "only", "start,serial,ack,e2e,bulk,transform,many", "which measurements, comma separated; gap, idle and move need -nodes; drain, through and sync are parts of transform")
 	flag.IntVar(&o.many, "many", 4096, "partitions that many creates on Millrace")
 	flag.IntVar(&o.manyPeer, "many-peer", 0, "partitions that many creates on the synced peer, 1024 for example; 0: leave it out")
 	flag.IntVar(&o.runs, "runs", 3, "how often each is repeated, sides in turn")
 	flag.DurationVar(&o.seconds, "time", 10*time.Second, "length of one latency run")
-	flag.Int64Var(&o.bulkBytes, "bulk-bytes", 4<<30, "volume of one bulk run")
+	flag.Int64Var(&o.bulkBytes, "bulk-bytes", 4<<30, "volume of one bulk run, and of what moves")
 	flag.Int64Var(&o.backlog, "backlog", 2_000_000, "records that a script drains")
 	flag.StringVar(&o.scripts, "scripts", "", "which scripts, comma separated; empty: all")
 	flag.Parse()
@@ -176,7 +176,7 @@ func startSides(ctx context.Context, o options) ([]*side, error) {
 	return sides, err
 }
 
-var measurements = []string{"start", "serial", "ack", "e2e", "bulk", "transform", "drain", "through", "sync", "gap", "many", "crowd"}
+var measurements = []string{"start", "serial", "ack", "e2e", "bulk", "transform", "drain", "through", "sync", "gap", "idle", "move", "many", "crowd"}
 
 // check refuses a measurement that there is not: a table without it would come
 // after minutes.
@@ -219,6 +219,16 @@ func measure(ctx context.Context, o options, s *side, t *table, run int) error {
 	}
 	if o.wants("gap") && o.nodes != "" {
 		if err := measureGaps(ctx, s, t, run); err != nil {
+			return err
+		}
+	}
+	if o.wants("idle") && o.nodes != "" {
+		if err := measureIdle(ctx, s, t, run); err != nil {
+			return err
+		}
+	}
+	if o.wants("move") && o.nodes != "" {
+		if err := measureMove(ctx, o, s, t, run); err != nil {
 			return err
 		}
 	}

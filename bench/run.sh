@@ -13,6 +13,8 @@
 #                        transform  drain, through and sync, which can be named alone
 #                        many       one broker at a time with many partitions
 #                        gap        kill -9 of a leader and a rolling restart; needs NODES=3
+#                        idle       CPU of three nodes with 1,024 partitions that nobody asks; needs NODES=3
+#                        move       time to bring bulk-bytes to other nodes; needs NODES=3
 #                        crowd      acknowledgements beside 300 slow connections, little memory; not run if not named
 #   -runs 3            how often each is repeated, sides in turn
 #   -time 10s          length of one latency run
@@ -29,7 +31,7 @@
 #   MILLRACE     the broker's executable (bin/millrace)
 #   KAFKA_LIBS   a directory with Kafka's jars (else fetched by Maven into build/kafka)
 #   PEERS=0      no peer: Millrace alone
-#   NODES=3      three nodes each side, three replicas: -only some of serial, ack, e2e, bulk, gap
+#   NODES=3      three nodes each side, three replicas: -only some of serial, ack, e2e, bulk, gap, idle, move
 #   RECORD=0     leave docs/BENCHMARKS.md as it is
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
