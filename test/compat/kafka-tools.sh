@@ -107,7 +107,15 @@ cluster)
   has "$(tool LogDirsCommand --describe)" '"error":null'
   topics --create --topic "$t" --partitions 1
   has "$(tool LeaderElectionCommand --election-type preferred --topic "$t" --partition 0)" 'Valid replica already elected'
-  has "$(tool GroupsCommand --list)" GROUP ;;
+  has "$(tool GroupsCommand --list)" GROUP
+  plan=$(mktemp)
+  echo '{"version":1,"partitions":[{"topic":"'"$t"'","partition":0,"replicas":[0]}]}' >"$plan"
+  reassign=(tool reassign.ReassignPartitionsCommand --reassignment-json-file "$plan")
+  has "$("${reassign[@]}" --execute --throttle 1000000)" 'inter-broker throttle limit was set'
+  has "$(configs --describe --broker 0)" follower.replication.throttled.rate=1000000
+  has "$("${reassign[@]}" --verify)" 'Clearing topic-level throttles'
+  lacks "$(configs --describe --broker 0)" follower.replication.throttled.rate=1000000
+  rm "$plan" ;;
 verifiable)
   topics --create --topic "$t" --partitions 3
   has "$(j org.apache.kafka.tools.VerifiableProducer --bootstrap-server "$BROKERS" --topic "$t" --max-messages 500 --throughput -1 | tail -1)" '"acked":500'
