@@ -97,7 +97,7 @@
 //   - Nothing is decoded before its checksum held, nothing allocated from a length
 //     before its limit and budget held, and no more than a step ahead of what came.
 //   - A connection that broke the format once is closed: there is no way back into
-//     step. dragonboat dials again, Raft sends again.
+//     step. One for messages is dialed anew, Raft sends again.
 //   - When Close has returned no goroutine of the transport runs.
 //
 // It never decides where a node lives, never keeps a message for later, never

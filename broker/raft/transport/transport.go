@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -144,14 +146,9 @@ func (t *Transport) spawn(f func()) bool {
 // GetConnection connects to target for messages. The connection ends with ctx,
 // which dragonboat ends before it waits for its senders.
 func (t *Transport) GetConnection(ctx context.Context, target string) (raftio.IConnection, error) {
-	l, err := t.connect(ctx, target, forMessages, ways{}, ctx, t.ctx)
-	if err != nil {
+	c := &messageConn{t: t, ctx: ctx, target: target}
+	if err := c.dial(ctx); err != nil {
 		return nil, err
-	}
-	c := messageConn{link: l, hold: newHold()}
-	if !t.spawn(func() { c.hold.run(l) }) {
-		l.fail(ErrClosed)
-		return nil, ErrClosed
 	}
 	return c, nil
 }
@@ -231,16 +228,57 @@ func (t *Transport) greet(ctx context.Context, l *link, address string, us hello
 	return l.settle(them.name, t.Traffic.of(them.name))
 }
 
-// messageConn is a raftio.IConnection.
+// messageConn is a raftio.IConnection: a link, and the next when that breaks. Were
+// dragonboat told at once it would send nothing to the peer for half a second and
+// longer: over a network that breaks connections more often than that, never again.
+// It belongs to the goroutine that sends.
 type messageConn struct {
+	t      *Transport
+	ctx    context.Context
+	target string
+
 	*link
-	hold *hold
+	hold   *hold
+	dialed time.Time
+}
+
+// dial replaces the link.
+func (c *messageConn) dial(ctx context.Context) error {
+	l, err := c.t.connect(ctx, c.target, forMessages, ways{}, c.ctx, c.t.ctx)
+	if err != nil {
+		return err
+	}
+	h := newHold()
+	if !c.t.spawn(func() { h.run(l) }) {
+		l.fail(ErrClosed)
+		return ErrClosed
+	}
+	c.link, c.hold, c.dialed = l, h, time.Now()
+	return nil
+}
+
+// left are ends of a link that do not mend by dialing: dragonboat is told.
+var left = []error{ErrClosed, ErrRefused, ErrSilent, ErrSlow, os.ErrDeadlineExceeded}
+
+// ready dials again where the link broke, and gives why it is over if it stays so. What
+// was on its way is lost, as on a network: Raft's heartbeats show what a follower lacks.
+func (c *messageConn) ready() error {
+	why := c.failed()
+	if why == nil || time.Since(c.dialed) < redialPause || slices.ContainsFunc(left, func(e error) bool { return errors.Is(why, e) }) {
+		return why
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, redialTimeMax)
+	defer cancel()
+	if err := c.dial(ctx); err != nil {
+		return errors.Join(why, err)
+	}
+	return nil
 }
 
 // SendMessageBatch writes the batch, but for what may wait. It is on its way when nil
 // is returned, not there.
-func (c messageConn) SendMessageBatch(b pb.MessageBatch) error {
-	if err := c.failed(); err != nil {
+func (c *messageConn) SendMessageBatch(b pb.MessageBatch) error {
+	if err := c.ready(); err != nil {
 		c.counts.lostMessages.Add(uint64(len(b.Requests)))
 		return err
 	}
@@ -253,11 +291,11 @@ func (c messageConn) SendMessageBatch(b pb.MessageBatch) error {
 		c.fail(fmt.Errorf("send %d messages to %q: %w", len(b.Requests), c.peer, err))
 	}
 	c.hold.gather()
-	return c.failed()
+	return c.ready()
 }
 
 // Close ends the connection.
-func (c messageConn) Close() { c.fail(ErrClosed) }
+func (c *messageConn) Close() { c.fail(ErrClosed) }
 
 // snapshotConn is a raftio.ISnapshotConnection. It has one chunk on its way.
 type snapshotConn struct {

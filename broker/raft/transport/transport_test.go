@@ -464,6 +464,44 @@ func TestSilence(t *testing.T) {
 	}
 }
 
+// TestBroken: a connection for messages that breaks goes on, and tells that it is over
+// only if its peer ends each at once, or is not to be reached.
+func TestBroken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDuo(t)
+		c := d.connect(t)
+		for range 5 {
+			sleep(redialPause)
+			d.net.Reset("a", "b")
+			synctest.Wait()
+			if err := c.SendMessageBatch(text("again")); err != nil {
+				t.Fatal(err)
+			}
+			if got := command(<-d.messages); got != "again" {
+				t.Errorf("got %q", got)
+			}
+		}
+		d.net.Reset("a", "b")
+		synctest.Wait()
+		if err := c.SendMessageBatch(text("too soon")); err == nil {
+			t.Error("a young connection that broke is dialed anew")
+		}
+		sleep(redialPause)
+		d.net.Cut("a", "b")
+		began := time.Now()
+		if err := c.SendMessageBatch(text("nowhere")); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != redialTimeMax {
+			t.Errorf("after %v: %v", time.Since(began), err)
+		}
+		d.net.Heal("a", "b")
+		if err := c.SendMessageBatch(text("healed")); err != nil {
+			t.Error(err)
+		}
+		if got := command(<-d.messages); got != "healed" {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
 // TestSlow: a reader that stalls, a frame that dribbles and an answer that does
 // not come end their connection, though the peer pings.
 func TestSlow(t *testing.T) {
