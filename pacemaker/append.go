@@ -31,6 +31,24 @@ func (l *leg) appendAll(ctx context.Context, spec *Spec, stop func(), pieces <-c
 		if l.f.spec.Load() != spec {
 			stop()
 		}
+		// The end and what is due come first: of what is ready, a select draws one, and
+		// pieces that keep coming may not put off what children are told.
+		due := false
+		select {
+		case <-timer.C:
+			due = true
+		default:
+		}
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case due:
+			armed = false
+			if err := l.tellAll(ctx); err != nil {
+				return err
+			}
+			continue
+		}
 		select {
 		case p, ok := <-pieces:
 			if !ok {
