@@ -31,18 +31,12 @@ func (l *leg) appendAll(ctx context.Context, spec *Spec, stop func(), pieces <-c
 		if l.f.spec.Load() != spec {
 			stop()
 		}
-		// The end and what is due come first: of what is ready, a select draws one, and
-		// pieces that keep coming may not put off what children are told.
-		due := false
-		select {
-		case <-timer.C:
-			due = true
-		default:
-		}
-		switch {
-		case ctx.Err() != nil:
+		// What is due comes first, and the end before that: of what is ready a select draws
+		// one, and pieces that keep coming would put off what children are told.
+		if ctx.Err() != nil {
 			return ctx.Err()
-		case due:
+		}
+		if armed && elapsed(timer) {
 			armed = false
 			if err := l.tellAll(ctx); err != nil {
 				return err
@@ -70,6 +64,16 @@ func (l *leg) appendAll(ctx context.Context, spec *Spec, stop func(), pieces <-c
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+	}
+}
+
+// elapsed takes a timer's tick, if it has come.
+func elapsed(t *time.Timer) bool {
+	select {
+	case <-t.C:
+		return true
+	default:
+		return false
 	}
 }
 
