@@ -90,9 +90,13 @@ func tell(t *testing.T, seed uint64, r Report) {
 	}
 }
 
+// parted are seeds that took either of two ways once: a fiber found a piece and its timer
+// ready, or pulls came back for a seat at one moment.
+var parted = []uint64{44, 59, 80, 125, 175, 191, 272}
+
 // TestReplay plays seeds twice: the traces must be the same.
 func TestReplay(t *testing.T) {
-	for seed := range uint64(2) {
+	for _, seed := range append([]uint64{0}, parted...) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { replays(t, seed, 2) })
 	}
 }
