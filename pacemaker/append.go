@@ -31,6 +31,18 @@ func (l *leg) appendAll(ctx context.Context, spec *Spec, stop func(), pieces <-c
 		if l.f.spec.Load() != spec {
 			stop()
 		}
+		// What is due comes first, and the end before that: of what is ready a select draws
+		// one, and pieces that keep coming would put off what children are told.
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if armed && elapsed(timer) {
+			armed = false
+			if err := l.tellAll(ctx); err != nil {
+				return err
+			}
+			continue
+		}
 		select {
 		case p, ok := <-pieces:
 			if !ok {
@@ -52,6 +64,16 @@ func (l *leg) appendAll(ctx context.Context, spec *Spec, stop func(), pieces <-c
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+	}
+}
+
+// elapsed takes a timer's tick, if it has come.
+func elapsed(t *time.Timer) bool {
+	select {
+	case <-t.C:
+		return true
+	default:
+		return false
 	}
 }
 

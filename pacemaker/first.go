@@ -43,6 +43,9 @@ func (l *leg) decideAll(ctx context.Context, first *child, in <-chan piece, out 
 	timer := time.NewTimer(emptyDelayMax)
 	defer timer.Stop()
 	for {
+		if ctx.Err() != nil || elapsed(timer) && !release() { // before what came: see appendAll
+			return
+		}
 		select {
 		case <-ctx.Done():
 			return

@@ -161,12 +161,16 @@ func (p *pulling) run(ctx context.Context) error {
 		if failed++; failed == 1 || failed%10 == 0 { // a line at first, and then one each minute or so
 			p.t.o.Log.Warn("partition not taken yet", "shard", uint64(p.shard), "bytes", p.taken, "err", err)
 		}
-		if !sleep(ctx, wait) {
+		if !sleep(ctx, wait+p.apart()) {
 			return ErrStopped
 		}
 		wait = min(2*wait, backoffMax)
 	}
 }
+
+// apart keeps pulls that failed together from coming back at one moment: who then finds a
+// seat would be drawn by the scheduler, and the simulator's runs would not repeat.
+func (p *pulling) apart() time.Duration { return time.Duration(p.shard%1000) * time.Microsecond }
 
 // sit takes a seat, which who waits does not hold; false: ctx has ended.
 func (t *Taker) sit(ctx context.Context) bool {
