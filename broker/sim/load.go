@@ -417,9 +417,12 @@ func (w *World) topicOp() {
 	if n == nil || w.load.passing || w.load.ended || !w.load.made || !n.entered.Load() {
 		return
 	}
+	events, made := n.cluster.Metadata().Topic(eventsTopic)
+	if !made { // it has entered before the topics were made, and not heard of them
+		return
+	}
 	w.load.passing = true
 	t, there := n.cluster.Metadata().Topic(passingTopic)
-	events, _ := n.cluster.Metadata().Topic(eventsTopic)
 	grow := len(events.Partitions) < eventsMax && w.dice.IntN(3) == 0
 	var err error
 	w.async(n, func() {
