@@ -1,12 +1,14 @@
 package sim
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/millrace-io/millrace/broker/coordinator"
@@ -20,14 +22,14 @@ const (
 	membersGroup     = "members"
 	membersMax       = 3
 	sharedPartitions = 4
-	memberSession    = 1000 * time.Millisecond
-	memberRebalance  = 1000 * time.Millisecond
+	memberSession    = 600 * time.Millisecond
+	memberRebalance  = 400 * time.Millisecond
 )
 
 // membership is a classic group's clients, and what is known of it. Owned by the driver.
 type membership struct {
 	members []*member
-	joins   int // ids that were asked for
+	ids     atomic.Int64 // that coordinators have given out
 	known   groupTruth
 	// What clients must not do, to see the judge fail: leaders give all partitions to
 	// everybody; commits of the generation before are sent as those of the one that is;
@@ -39,10 +41,12 @@ type membership struct {
 // up its partitions before it joins again.
 type member struct {
 	name        string
-	knownID     bool // asks for its id first (KIP-394)
+	knownID     bool   // asks for its id first (KIP-394)
+	instance    string // of a static member (KIP-345)
 	id          string
-	generation  int32 // of its last answer to a join
-	leads       []string
+	former      string // of the static member's process before this one
+	generation  int32  // of its last answer to a join
+	leads       []group.JoinMember
 	joined      bool
 	synced      bool
 	owns        []int32
@@ -55,12 +59,14 @@ type member struct {
 func (g *membership) init() {
 	g.known.init()
 	for i := range membersMax {
-		g.members = append(g.members, &member{name: fmt.Sprint("member-", i), knownID: i%2 == 0})
+		g.members = append(g.members, &member{name: fmt.Sprint("member-", i), knownID: i == 0})
 	}
+	g.members[membersMax-1].instance = "static"
 }
 
-// newMemberID makes an id of what a client calls itself, which no two joins share here.
-func newMemberID(prefix string) string { return prefix + "-id" }
+// newID makes the ids of members, which have a part in the log and so in what replays. One
+// join is under way at a time between two of the driver's steps.
+func (g *membership) newID(prefix string) string { return fmt.Sprintf("%s-%d", prefix, g.ids.Add(1)) }
 
 // forget gives up what it owns, and its place too unless it may join with its id.
 func (m *member) forget(id bool) {
@@ -88,8 +94,9 @@ func (w *World) stepMember() {
 		w.log("%d %s sleeps", w.step, m.name)
 		m.asleep = true
 		w.saw("slept")
-	case k < 2: // its process is gone, and another comes; answers on their way are nobody's
+	case k < 2, m.instance != "" && k < 5: // its process is gone, and another comes; answers on their way are nobody's
 		w.log("%d %s vanishes", w.step, m.name)
+		m.former = cmp.Or(m.id, m.former)
 		m.forget(true)
 		m.busy = false
 		m.incarnation++
@@ -101,9 +108,9 @@ func (w *World) stepMember() {
 		w.sync(m)
 	case m.next == nil:
 		w.positions(m)
-	case k < 5:
+	case k < 6 && m.instance == "":
 		w.leave(m)
-	case k < 10:
+	case k < 14:
 		w.commitLate(m)
 	case k < 36:
 		w.commitOwned(m)
@@ -140,6 +147,9 @@ func (w *World) refused(m *member, what string, err error) bool {
 	switch {
 	case err == nil:
 		return false
+	case errors.Is(err, group.ErrFencedInstance) && m.instance != "": // its id may be lost with a coordinator
+		m.forget(true)
+		w.saw("fenced")
 	case errors.Is(err, group.ErrUnknownMember):
 		m.forget(true)
 		w.saw("evicted")
@@ -153,17 +163,17 @@ func (w *World) refused(m *member, what string, err error) bool {
 	return true
 }
 
-func (w *World) who(m *member) group.Member { return group.Member{ID: m.id} }
+func (m *member) who() group.Member { return group.Member{ID: m.id, InstanceID: m.instance} }
 
 func (w *World) join(m *member) {
-	g := &w.load.members
 	var a group.JoinAnswer
 	e := group.Join{
-		Member: w.who(m), ClientID: fmt.Sprintf("%s.%d", m.name, g.joins), ClientHost: "sim", ProtocolType: group.ConsumerProtocol,
+		Member: m.who(), ClientID: m.name, ClientHost: "sim", ProtocolType: group.ConsumerProtocol,
 		Protocols:      []group.Protocol{{Name: "spread", Metadata: []byte(eventsTopic), Topics: []string{eventsTopic}}},
 		SessionTimeout: memberSession, RebalanceTimeout: memberRebalance, KnownIDRequired: m.knownID,
+		CanSkipAssignment: m.incarnation%2 == 0,
 	}
-	asked := w.request(m, func(ctx context.Context, n *node) { a = n.groups.Join(ctx, membersGroup, e) }, func() {
+	w.request(m, func(ctx context.Context, n *node) { a = n.groups.Join(ctx, membersGroup, e) }, func() {
 		w.log("%d %s joins as %q: generation %d, led by %q, %v", w.step, m.name, a.MemberID, a.Generation, a.LeaderID, a.Err)
 		if errors.Is(a.Err, group.ErrMemberIDRequired) {
 			m.id = a.MemberID
@@ -173,24 +183,19 @@ func (w *World) join(m *member) {
 			return
 		}
 		m.id, m.generation, m.joined, m.leads = a.MemberID, a.Generation, true, nil
-		if a.LeaderID == a.MemberID {
-			for _, x := range a.Members {
-				m.leads = append(m.leads, x.ID)
-			}
-			slices.Sort(m.leads)
+		if a.LeaderID == a.MemberID && !a.SkipAssignment {
+			m.leads = a.Members
+			slices.SortFunc(m.leads, func(x, y group.JoinMember) int { return cmp.Compare(x.ID, y.ID) })
 		}
 	})
-	if asked {
-		g.joins++
-	}
 }
 
 // spread gives each partition to one of the members, another one in each generation.
-func (g *membership) spread(ids []string, generation int32) (all []group.Assignment) {
-	for i, id := range ids {
-		a := group.Assignment{MemberID: id, Bytes: []byte{}}
+func (g *membership) spread(members []group.JoinMember, generation int32) (all []group.Assignment) {
+	for i, m := range members {
+		a := group.Assignment{MemberID: m.ID, Bytes: []byte{}}
 		for p := range int32(sharedPartitions) {
-			if g.careless || (int(p)+int(generation))%len(ids) == i {
+			if g.careless || (int(p)+int(generation))%len(members) == i {
 				a.Bytes = append(a.Bytes, byte(p))
 			}
 		}
@@ -201,7 +206,7 @@ func (g *membership) spread(ids []string, generation int32) (all []group.Assignm
 
 func (w *World) sync(m *member) {
 	g := &w.load.members
-	e := group.Sync{Member: w.who(m), Generation: m.generation}
+	e := group.Sync{Member: m.who(), Generation: m.generation}
 	if len(m.leads) > 0 {
 		e.Assignments = g.spread(m.leads, m.generation)
 	}
@@ -215,13 +220,13 @@ func (w *World) sync(m *member) {
 		for _, p := range a.Assignment {
 			m.owns = append(m.owns, int32(p))
 		}
-		for _, f := range g.known.assigned(m.generation, m.id, m.owns) {
+		for _, f := range g.known.assigned(m.generation, m.who(), m.owns) {
 			w.broken("%s: %s", m.name, f)
 		}
 		w.saw("assigned")
 	})
 	if asked {
-		g.known.gives(m.generation, e.Assignments)
+		g.known.gives(m.generation, m.leads, e.Assignments)
 	}
 }
 
@@ -281,24 +286,52 @@ func (w *World) commitOwned(m *member) {
 // commitLate sends what a member would have committed in the generation before: it must
 // be refused, although the member is in the group.
 func (w *World) commitLate(m *member) {
-	if m.generation > 0 {
-		w.commitAs(m, m.generation-1, map[int32]model.Offset{int32(w.dice.IntN(sharedPartitions)): 0})
+	offsets := map[int32]model.Offset{int32(w.dice.IntN(sharedPartitions)): 0}
+	switch {
+	case m.instance != "" && m.former != "" && m.former != m.id:
+		w.commitFenced(m, offsets)
+	case m.generation > 0:
+		w.commitAs(m, m.generation-1, offsets)
 	}
+}
+
+// commitFenced sends what the process that was a static member before would commit: that
+// there is another is in the log.
+func (w *World) commitFenced(m *member, offsets map[int32]model.Offset) {
+	e := group.Commit{Member: group.Member{ID: m.former, InstanceID: m.instance}, Generation: m.generation, Offsets: offsetsOf(offsets)}
+	err := errors.New("not sent")
+	w.request(m, func(ctx context.Context, n *node) {
+		a := n.groups.Commit(ctx, membersGroup, e)
+		err = errors.Join(append(a.Partitions, a.Err)...)
+	}, func() {
+		w.log("%d %s, as it was %q, commits %v: %v", w.step, m.name, e.Member.ID, offsets, err)
+		switch {
+		case err == nil:
+			w.broken("%s: a commit of %q is taken, whose place %q has", m.name, e.Member.ID, m.id)
+		case errors.Is(err, group.ErrFencedInstance):
+			w.saw("former process refused")
+		}
+	})
+}
+
+// offsetsOf gives them in order.
+func offsetsOf(offsets map[int32]model.Offset) (all []group.OffsetSet) {
+	for _, p := range slices.Sorted(maps.Keys(offsets)) {
+		all = append(all, group.OffsetSet{
+			TopicPartition: group.TopicPartition{Topic: eventsTopic, Partition: p},
+			Offset:         group.Offset{Offset: offsets[p], Epoch: -1, Committed: time.Now().UnixMilli()},
+		})
+	}
+	return all
 }
 
 // commitAs tells whether the commit was sent.
 func (w *World) commitAs(m *member, generation int32, offsets map[int32]model.Offset) bool {
 	known := &w.load.members.known
 	newest := known.newest
-	e := group.Commit{Member: w.who(m), Generation: generation}
+	e := group.Commit{Member: m.who(), Generation: generation, Offsets: offsetsOf(offsets)}
 	if w.load.members.borrowing {
 		e.Generation = m.generation
-	}
-	for _, p := range slices.Sorted(maps.Keys(offsets)) {
-		e.Offsets = append(e.Offsets, group.OffsetSet{
-			TopicPartition: group.TopicPartition{Topic: eventsTopic, Partition: p},
-			Offset:         group.Offset{Offset: offsets[p], Epoch: -1, Committed: time.Now().UnixMilli()},
-		})
 	}
 	var err error
 	asked := w.request(m, func(ctx context.Context, n *node) {
@@ -327,7 +360,7 @@ func (w *World) commitAs(m *member, generation int32, offsets map[int32]model.Of
 }
 
 func (w *World) beat(m *member) {
-	e := group.Heartbeat{Member: w.who(m), Generation: m.generation}
+	e := group.Heartbeat{Member: m.who(), Generation: m.generation}
 	var err error
 	w.request(m, func(ctx context.Context, n *node) { err = n.groups.Heartbeat(ctx, membersGroup, e) }, func() {
 		w.log("%d %s beats in generation %d: %v", w.step, m.name, m.generation, err)
@@ -338,7 +371,7 @@ func (w *World) beat(m *member) {
 func (w *World) leave(m *member) {
 	var a group.LeaveAnswer
 	asked := w.request(m, func(ctx context.Context, n *node) {
-		a = n.groups.Leave(ctx, membersGroup, []group.Member{w.who(m)})
+		a = n.groups.Leave(ctx, membersGroup, []group.Member{m.who()})
 	}, func() {
 		w.log("%d %s leaves: %v %v", w.step, m.name, a.Members, a.Err)
 		if a.Err == nil && len(a.Members) == 1 {

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -23,26 +24,32 @@ type groupTruth struct {
 
 type owned struct{ generation, partition int32 }
 
+// owner is a member in a generation, by what stays the same of it: see nameOf.
 type owner struct {
 	generation int32
-	id         string
+	name       string
 }
+
+// nameOf is a member's id, or the instance of a static one, whose id changes within a
+// generation.
+func nameOf(id, instance string) string { return cmp.Or(instance, id) }
 
 func (t *groupTruth) init() {
 	t.owners, t.given, t.newest = map[owned]string{}, map[owner][]string{}, -1
 }
 
 // gives notes what a leader asks its coordinator to hand out.
-func (t *groupTruth) gives(generation int32, all []group.Assignment) {
-	for _, a := range all {
-		o := owner{generation, a.MemberID}
+func (t *groupTruth) gives(generation int32, members []group.JoinMember, all []group.Assignment) {
+	for i, a := range all {
+		o := owner{generation, nameOf(a.MemberID, members[i].InstanceID)}
 		t.given[o] = append(t.given[o], string(a.Bytes))
 	}
 }
 
 // assigned holds what a member is told to own against what all others are.
-func (t *groupTruth) assigned(generation int32, id string, partitions []int32) (faults []string) {
+func (t *groupTruth) assigned(generation int32, who group.Member, partitions []int32) (faults []string) {
 	var as []byte
+	id := nameOf(who.ID, who.InstanceID)
 	for _, p := range partitions {
 		as = append(as, byte(p))
 		o := owned{generation, p}

@@ -250,8 +250,12 @@ func (w *World) settle() {
 	w.faults = false
 	w.log("%d calm", w.step)
 	w.cutOff(model.NoNode)
-	for _, n := range w.nodes {
-		if n != nil {
+	for id, n := range w.nodes {
+		switch {
+		case n == nil:
+		case n.fs.Stopped(): // its power is cut: one that only takes files would try for ever
+			w.crash(model.NodeID(id))
+		default:
 			n.fs.StopAt(0)
 		}
 	}
