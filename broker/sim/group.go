@@ -26,7 +26,8 @@ const (
 	memberRebalance  = 400 * time.Millisecond
 )
 
-// membership is a classic group's clients, and what is known of it. Owned by the driver.
+// membership is a classic group's clients, and what is known of it. Owned by the driver,
+// but for ids.
 type membership struct {
 	members []*member
 	ids     atomic.Int64 // that coordinators have given out
