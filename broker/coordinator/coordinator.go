@@ -17,6 +17,9 @@ type Options struct {
 	Cluster Cluster
 	Now     func() time.Time // nil: time.Now
 	Logger  *slog.Logger     // nil: slog.Default
+	// NewID gives a fresh member id that begins with prefix, which is the client's; from
+	// any goroutine. nil: a random one.
+	NewID func(prefix string) string
 }
 
 // Service coordinates the groups whose partitions this node leads. Its methods
@@ -43,6 +46,9 @@ func New(o Options) *Service {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
+	}
+	if o.NewID == nil {
+		o.NewID = newID
 	}
 	s := &Service{o: o, log: o.Logger.With("room", "coordinator"), creating: make(chan struct{}, 1), loops: map[model.PartitionID]*loop{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())

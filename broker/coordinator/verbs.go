@@ -92,7 +92,7 @@ func (s *Service) Join(ctx context.Context, id string, e group.Join) group.JoinA
 	if id == "" {
 		return refuse(ErrInvalidGroup)
 	}
-	e.NewID = newID(cmp.Or(e.Member.InstanceID, e.ClientID))
+	e.NewID = s.o.NewID(cmp.Or(e.Member.InstanceID, e.ClientID))
 	a, err := s.ask(ctx, id, func(to group.Token) group.Event { e.To = to; return e })
 	if err != nil {
 		return refuse(err)

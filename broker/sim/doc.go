@@ -1,9 +1,9 @@
 // Package sim runs the rooms above raft on three nodes in one process, from a seed:
 // partitions on disks in memory that crash, Raft groups that lose, delay and forward
 // (raft.FakeNet), calls between nodes that get lost or are done late, time that only the
-// simulation moves. Producers, consumers, committed offsets, an async script and topics
-// that come and go are the load; a checker that knows all that was acknowledged judges
-// it. It is for tests and imported by no other room.
+// simulation moves. Producers, consumers, committed offsets, the members of a group, an async script
+// and topics that come and go are the load; a checker that knows all that was acknowledged
+// judges it. It is for tests and imported by no other room.
 //
 // Owner: a World is driven by one goroutine, which does one thing at a time: an event of
 // Raft, a call that arrives, a client's request, a flush, a crash, a moment that passes.
@@ -33,5 +33,5 @@
 // dragonboat and the journal, whose contract the fake is held to by raft's TestConform;
 // fronts and connections; the controller's part of scripts (deploys, seeks), which
 // pacemaker's own tests play; moves of replicas; retention and compaction, which
-// partition's tests play; the group protocol's members.
+// partition's tests play.
 package sim

@@ -213,6 +213,9 @@ func (w *World) unsettled() (why []error) {
 			why = append(why, fmt.Errorf("%s has %v to send", p.name, p.queue[0].values))
 		}
 	}
+	if left := w.load.members.unsettled(); left != "" {
+		why = append(why, errors.New(left))
+	}
 	if w.load.script.down.Load() {
 		w.load.script.down.Store(false)
 	}

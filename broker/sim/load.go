@@ -30,6 +30,7 @@ type load struct {
 	consumers []*consumer
 	commits   commits
 	script    copier
+	members   membership
 	ops       []*op
 	passing   bool // an op on topics is under way
 }
@@ -39,6 +40,7 @@ type op struct {
 	finished chan struct{}
 	node     *node
 	done     func()
+	lost     func() // if set: instead of done, when the node is gone before it has answered
 }
 
 // async has a client ask a node something. Its goroutine ends with the node.
@@ -90,6 +92,7 @@ func (w *World) makeTopics() {
 		&producer{name: "plain-1", id: -1, epochs: epochs{}, topic: parentsTopic, index: 1},
 		&producer{name: "passing", id: -1, epochs: epochs{}, topic: passingTopic, index: 0},
 	)
+	w.load.members.init()
 	for range 2 {
 		w.load.consumers = append(w.load.consumers, &consumer{epochs: epochs{}, at: map[model.PartitionID]model.Offset{}})
 	}
@@ -156,7 +159,13 @@ func (w *World) poll() {
 }
 
 // lostOp ends what a client asked of a node that is gone.
-func (w *World) lostOp(*op) { w.load.passing = false }
+func (w *World) lostOp(o *op) {
+	if o.lost != nil {
+		o.lost()
+		return
+	}
+	w.load.passing = false
+}
 
 // epochs are the newest leader epochs that a client has heard of: as Kafka's clients do,
 // it does not believe a node that knows an older one.
@@ -408,9 +417,12 @@ func (w *World) topicOp() {
 	if n == nil || w.load.passing || w.load.ended || !w.load.made || !n.entered.Load() {
 		return
 	}
+	events, made := n.cluster.Metadata().Topic(eventsTopic)
+	if !made { // it has entered before the topics were made, and not heard of them
+		return
+	}
 	w.load.passing = true
 	t, there := n.cluster.Metadata().Topic(passingTopic)
-	events, _ := n.cluster.Metadata().Topic(eventsTopic)
 	grow := len(events.Partitions) < eventsMax && w.dice.IntN(3) == 0
 	var err error
 	w.async(n, func() {

@@ -75,7 +75,9 @@ func (w *World) start(id model.NodeID) {
 	})
 	n.cluster = cluster.New(cluster.Options{
 		Node: id, Proposer: proposer{n}, Founders: members, Log: quiet,
-		Static: map[string]string{"offsets.topic.num.partitions": "1"},
+		Static: map[string]string{
+			"offsets.topic.num.partitions": "1", "group.initial.rebalance.delay.ms": "20", "group.min.session.timeout.ms": "1",
+		},
 	})
 	n.produce = produce.New(produce.Options{Cores: n.cores, Raft: n.raft, Space: func() error { return nil }, Now: time.Now})
 	n.fetch = fetch.New(n.cores, n.raft)
@@ -86,7 +88,7 @@ func (w *World) start(id model.NodeID) {
 	n.taker = pull.NewTaker(pull.TakerOptions{
 		Node: id, Caller: pullCaller{n}, Peers: func(model.ShardID) []model.NodeID { return members }, BytesPerSecond: -1, Log: quiet,
 	})
-	n.groups = coordinator.New(coordinator.Options{Log: coordinator.NewLog(n.produce, n.fetch), Cluster: n.cluster, Logger: quiet})
+	n.groups = coordinator.New(coordinator.Options{Log: coordinator.NewLog(n.produce, n.fetch), Cluster: n.cluster, Logger: quiet, NewID: w.load.members.newID})
 	n.verbs = peer.New(peer.Options{
 		Node: id, Local: local{n.produce, n.fetch}, Leader: n.cluster.Leader, Call: n.callVerb, Log: quiet,
 		Exists: func(id model.PartitionID) bool { _, ok := n.cluster.Metadata().Partition(id); return ok },

@@ -33,6 +33,8 @@ type Options struct {
 	Still func()
 	// Trace, if set, gets a line per event.
 	Trace io.Writer
+	// spoil, if set, has clients do what the judge must find.
+	spoil func(*World)
 }
 
 // World is three nodes, their disks and network, and the load. Owned by the goroutine
@@ -161,6 +163,9 @@ func (w *World) begin() {
 	}
 	w.faults = false
 	w.makeTopics()
+	if w.o.spoil != nil {
+		w.o.spoil(w)
+	}
 	w.faults = true
 }
 
@@ -178,6 +183,7 @@ func (w *World) once() {
 		{60, "raft", w.stepRaft},
 		{25, "calls", w.stepCalls},
 		{25, "load", w.stepLoad},
+		{14, "members", w.stepMember},
 		{6, "time", w.passTime},
 		{2, "flush", w.flush},
 	}
@@ -244,8 +250,12 @@ func (w *World) settle() {
 	w.faults = false
 	w.log("%d calm", w.step)
 	w.cutOff(model.NoNode)
-	for _, n := range w.nodes {
-		if n != nil {
+	for id, n := range w.nodes {
+		switch {
+		case n == nil:
+		case n.fs.Stopped(): // its power is cut: one that only takes files would try for ever
+			w.crash(model.NodeID(id))
+		default:
 			n.fs.StopAt(0)
 		}
 	}
