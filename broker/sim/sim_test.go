@@ -99,12 +99,16 @@ var parted = []uint64{44, 59, 80, 125, 175, 191, 272}
 // TestReplay plays seeds twice: the traces must be the same.
 func TestReplay(t *testing.T) {
 	for _, seed := range append([]uint64{0}, parted...) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) { replays(t, seed, 2) })
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			if differs := replay(t, seed, 2); differs != "" {
+				t.Error(differs)
+			}
+		})
 	}
 }
 
-// replays plays a seed so many times, and tells whether the traces are the same.
-func replays(t *testing.T, seed uint64, times int) bool {
+// replay plays a seed so many times, and says where the traces differ.
+func replay(t *testing.T, seed uint64, times int) string {
 	t.Helper()
 	var first []byte
 	for i := range times {
@@ -114,11 +118,10 @@ func replays(t *testing.T, seed uint64, times int) bool {
 		if i == 0 {
 			first = b.Bytes()
 		} else if !bytes.Equal(first, b.Bytes()) {
-			t.Errorf("seed %d does not replay with -steps %d: %s", seed, *stepsFlag, firstDifference(first, b.Bytes()))
-			return false
+			return fmt.Sprintf("seed %d does not replay with -steps %d: %s", seed, *stepsFlag, firstDifference(first, b.Bytes()))
 		}
 	}
-	return true
+	return ""
 }
 
 // firstDifference shows two traces from a few lines before they part.
