@@ -188,6 +188,7 @@ func TestOutcomeOfDeposed(t *testing.T) {
 		if o := <-none; !errors.Is(o.Err, ErrDeposed) || time.Since(began) != deposedWait {
 			t.Errorf("outcome of what was not, after %s: %+v", time.Since(began), o)
 		}
+		synctest.Wait() // giveUp goes through what was told already
 		if n := len(r.h.expected.to); n != 0 {
 			t.Errorf("%d outcomes are still expected", n)
 		}
