@@ -13,6 +13,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/millrace-io/millrace/bench/load"
 )
 
 // What is done to nodes whose clients are watched.
@@ -109,7 +111,7 @@ func (w *gapWriter) stop() {
 func measureGaps(ctx context.Context, s *side, t *table, run int) error {
 	topic := fmt.Sprintf("bench-gap-%d", run)
 	brokers := s.brokers
-	if err := createForGaps(ctx, brokers, topic); err != nil {
+	if err := load.NewTopic(ctx, brokers, topic, partitions); err != nil {
 		return err
 	}
 	w, err := newGapWriter(ctx, brokers, topic)
@@ -154,16 +156,6 @@ func measureGaps(ctx context.Context, s *side, t *table, run int) error {
 	fmt.Fprintf(os.Stderr, "%s run %d: kill -9 %.2f s, rolling restart %.2f s\n", s.name, run+1, gap.Seconds(), rolling.Seconds())
 	s.done = append(s.done, topic)
 	return nil
-}
-
-func createForGaps(ctx context.Context, brokers, topic string) error {
-	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers))
-	if err != nil {
-		return err
-	}
-	defer cl.Close()
-	_, err = kadm.NewClient(cl).CreateTopic(ctx, partitions, -1, nil, topic)
-	return err
 }
 
 // leaderAt gives who leads partition 0.

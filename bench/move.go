@@ -26,15 +26,9 @@ const (
 // measureIdle tells what nodes use that hold partitions and are asked nothing.
 func measureIdle(ctx context.Context, s *side, t *table, run int) error {
 	topic := fmt.Sprintf("bench-idle-%d", run)
-	cl, err := kgo.NewClient(kgo.SeedBrokers(s.brokers))
-	if err != nil {
+	if err := load.NewTopic(ctx, s.brokers, topic, idlePartitions); err != nil {
 		return err
 	}
-	if _, err = kadm.NewClient(cl).CreateTopic(ctx, idlePartitions, gapNodes, nil, topic); err != nil {
-		cl.Close()
-		return err
-	}
-	cl.Close()
 	time.Sleep(idleSettle)
 	w := s.open(ctx)
 	time.Sleep(idleTime)

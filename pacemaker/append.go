@@ -27,6 +27,7 @@ func (l *leg) appendAll(ctx context.Context, spec *Spec, stop func(), pieces <-c
 	timer := time.NewTimer(emptyDelayMax)
 	defer timer.Stop()
 	armed := true // the timer runs; its first tick finds nothing to do
+	due := false
 	for {
 		if l.f.spec.Load() != spec {
 			stop()
@@ -36,12 +37,11 @@ func (l *leg) appendAll(ctx context.Context, spec *Spec, stop func(), pieces <-c
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if armed && elapsed(timer) {
-			armed = false
+		if due || armed && elapsed(timer) {
+			due, armed = false, false
 			if err := l.tellAll(ctx); err != nil {
 				return err
 			}
-			continue
 		}
 		select {
 		case p, ok := <-pieces:
@@ -56,10 +56,7 @@ func (l *leg) appendAll(ctx context.Context, spec *Spec, stop func(), pieces <-c
 				armed = true
 			}
 		case <-timer.C:
-			armed = false
-			if err := l.tellAll(ctx); err != nil {
-				return err
-			}
+			due = true
 		case <-l.f.changed:
 		case <-ctx.Done():
 			return ctx.Err()

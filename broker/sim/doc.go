@@ -15,7 +15,7 @@
 //
 // The same seed gives the same trace, event by event, with what each replica was given
 // and each client was told: before groups had members two of 1,000 seeds played twice differed (386 and
-// 695: in one run of fifty or fewer), with them one of 200. Play such a one a few times then.
+// 695: in one run of fifty or fewer), with them one of 400. Play such a one a few times then.
 // TestReplay holds a few to that, those among them that once did; TestSoakReplay (of -tags
 // soak) plays as many as one likes, and shows the first line that differs. It is not so by
 // construction. A room keeps to it by two habits: a loop that may find two channels ready,

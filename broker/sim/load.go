@@ -40,12 +40,12 @@ type op struct {
 	finished chan struct{}
 	node     *node
 	done     func()
-	lost     func() // if set: instead of done, when the node is gone before it has answered
+	lost     func() // instead of done, when the node is gone before it has answered
 }
 
 // async has a client ask a node something. Its goroutine ends with the node.
 func (w *World) async(n *node, f func()) *op {
-	o := &op{finished: make(chan struct{}), node: n, done: func() {}}
+	o := &op{finished: make(chan struct{}), node: n, done: func() {}, lost: func() {}}
 	n.work.Go(func() {
 		f()
 		close(o.finished)
@@ -151,20 +151,11 @@ func (w *World) poll() {
 				o.done()
 				continue
 			}
-			w.lostOp(o)
+			o.lost()
 		default:
 			w.load.ops = append(w.load.ops, o)
 		}
 	}
-}
-
-// lostOp ends what a client asked of a node that is gone.
-func (w *World) lostOp(o *op) {
-	if o.lost != nil {
-		o.lost()
-		return
-	}
-	w.load.passing = false
 }
 
 // epochs are the newest leader epochs that a client has heard of: as Kafka's clients do,
@@ -425,7 +416,7 @@ func (w *World) topicOp() {
 	t, there := n.cluster.Metadata().Topic(passingTopic)
 	grow := len(events.Partitions) < eventsMax && w.dice.IntN(3) == 0
 	var err error
-	w.async(n, func() {
+	o := w.async(n, func() {
 		ctx, cancel := context.WithTimeout(n.ctx, patience)
 		defer cancel()
 		switch {
@@ -436,7 +427,9 @@ func (w *World) topicOp() {
 		default:
 			_, err = n.cluster.CreateTopics(ctx, []cluster.CreateTopic{{Name: passingTopic, Partitions: 1, Replication: nodesMax}}, false)
 		}
-	}).done = func() {
+	})
+	o.lost = func() { w.load.passing = false }
+	o.done = func() {
 		w.load.passing = false
 		w.log("%d topics changed: grown %v, deleted %v: %v", w.step, grow, there, err)
 		w.saw("topics changed")
