@@ -20,6 +20,7 @@ import (
 	"github.com/millrace-io/millrace/broker/core"
 	"github.com/millrace-io/millrace/broker/disk"
 	"github.com/millrace-io/millrace/broker/model"
+	"github.com/millrace-io/millrace/broker/move"
 	"github.com/millrace-io/millrace/broker/partition"
 	"github.com/millrace-io/millrace/broker/produce"
 	"github.com/millrace-io/millrace/broker/raft"
@@ -60,8 +61,8 @@ type replicas struct {
 	// settled is closed once every partition of the first snapshot was started.
 	settled chan struct{}
 	once    sync.Once
-	// entered are replicas that this node is to hold and whose group has them.
-	entered *entered
+	// seats say which replicas this node is to run.
+	seats *move.Seats
 }
 
 func (r *replicas) run(ctx context.Context) {
@@ -77,7 +78,7 @@ func (r *replicas) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-changed:
-		case <-r.entered.news:
+		case <-r.seats.News():
 		case <-retry.C:
 		}
 	}
@@ -90,7 +91,7 @@ func (r *replicas) reconcile(ctx context.Context) (again bool) {
 	var missing []start
 	for _, t := range m.Topics() {
 		for _, p := range t.Partitions {
-			seat, ok := r.seat(&p)
+			seat, ok := r.seats.Seat(&p)
 			if !ok {
 				continue
 			}
@@ -186,7 +187,7 @@ func (r *replicas) join(ctx context.Context, s *start, h *core.Handle) error {
 	if err != nil {
 		return err
 	}
-	replica := s.replica()
+	replica := move.Replica(&s.place, s.birth)
 	replica.Installed = installed
 	if err := r.raft.StartReplica(replica, h); err != nil {
 		return err
@@ -204,9 +205,9 @@ func (r *replicas) stopGone(ctx context.Context, m *cluster.Metadata) (again boo
 	reborn := map[model.PartitionID]bool{}
 	r.cores.Handles(func(h *core.Handle) bool {
 		p, ok := m.Partition(h.ID)
-		if !ok || !r.runs(&p) {
+		if !ok || !r.seats.Runs(&p) {
 			gone = append(gone, h)
-			_, seated := r.seat(&p)
+			_, seated := r.seats.Seat(&p)
 			reborn[h.ID] = ok && seated
 		}
 		return true
@@ -223,7 +224,7 @@ func (r *replicas) stopGone(ctx context.Context, m *cluster.Metadata) (again boo
 			continue
 		}
 		if !reborn[h.ID] {
-			r.entered.forget(h.Shard)
+			r.seats.Forget(h.Shard)
 		}
 		again = again || reborn[h.ID]
 	}
@@ -292,7 +293,7 @@ func (r *replicas) removeStrangeLogs() error {
 	owned := map[model.ShardID]bool{raft.ControllerShard: true}
 	for _, t := range r.cluster.Metadata().Topics() {
 		for _, p := range t.Partitions {
-			owned[p.Shard] = r.runs(&p)
+			owned[p.Shard] = r.seats.Runs(&p)
 		}
 	}
 	strangers := slices.DeleteFunc(r.raft.Logs(), func(shard model.ShardID) bool { return owned[shard] })

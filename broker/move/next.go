@@ -1,0 +1,69 @@
+package move
+
+import (
+	"slices"
+
+	"github.com/millrace-io/millrace/broker/cluster"
+	"github.com/millrace-io/millrace/broker/model"
+	"github.com/millrace-io/millrace/broker/raft"
+)
+
+// Do is what a step does, in words for a log.
+type Do string
+
+// The things that a step does. DoMoved, of partitions only, changes no group any more.
+const (
+	DoNothing  Do = ""
+	DoForget   Do = "remove a learner"
+	DoRemove   Do = "remove a voter"
+	DoHandOver Do = "hand over"
+	DoAdd      Do = "add a learner"
+	DoPromote  Do = "promote"
+	DoMoved    Do = "tell that it has moved"
+)
+
+// Action is one thing, of one replica, to be done when those of After have caught up.
+type Action struct {
+	Do     Do
+	Member raft.Member
+	After  []raft.Member
+}
+
+// next says what is to be done for a move, given who is in the group. Whoever is in and
+// not named goes first: a node has one replica in the group. Learners come one at a
+// time, and none votes before all have caught up, so that the group is as short as can
+// be of a size that stands fewer losses.
+func next(p *cluster.Partition, group raft.Members, self model.NodeID) Action {
+	named := map[raft.Member]bool{}
+	for _, s := range p.Seats() {
+		named[raft.Member(s)] = true
+	}
+	for _, l := range group.Learners {
+		if !named[l] {
+			return Action{Do: DoForget, Member: l}
+		}
+	}
+	leaving := slices.DeleteFunc(slices.Clone(group.Voters), func(v raft.Member) bool { return named[v] })
+	for _, v := range leaving {
+		if v.Node != self {
+			return Action{Do: DoRemove, Member: v}
+		}
+	}
+	if len(leaving) > 0 {
+		return Action{Do: DoHandOver, Member: leaving[0]}
+	}
+	var learners []raft.Member
+	for _, s := range p.Move.Seats() {
+		switch seat := raft.Member(s); {
+		case slices.Contains(group.Voters, seat):
+		case slices.Contains(group.Learners, seat):
+			learners = append(learners, seat)
+		default:
+			return Action{Do: DoAdd, Member: seat, After: learners}
+		}
+	}
+	if len(learners) > 0 {
+		return Action{Do: DoPromote, Member: learners[0], After: learners}
+	}
+	return Action{Do: DoMoved}
+}
