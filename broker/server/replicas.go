@@ -108,7 +108,31 @@ func (r *replicas) reconcile(ctx context.Context) (again bool) {
 		}
 	}
 	r.startAll(ctx, missing)
+	r.endLeft(ctx, m)
 	return r.stopGone(ctx, m)
+}
+
+// endLeft ends replicas that have stopped by themselves, since they heard that they are out
+// of their groups, and that this node is still to run: those who are left may not know it
+// for good, and wait for their votes. They are started again at the next look.
+func (r *replicas) endLeft(ctx context.Context, m *cluster.Metadata) {
+	var left []*core.Handle
+	r.cores.Handles(func(h *core.Handle) bool {
+		if p, ok := m.Partition(h.ID); ok && r.seats.Runs(&p) && !r.raft.Running(h.Shard) {
+			left = append(left, h)
+		}
+		return true
+	})
+	for _, h := range left {
+		if ctx.Err() != nil || r.busy(h.ID) {
+			continue
+		}
+		if err := r.end(h); err != nil {
+			r.log.Error("replica that has left its group not ended", "topic", h.Topic, "partition", h.ID.Index, "err", err)
+			continue
+		}
+		r.log.Info("replica has left its group, whose move is not over: it is started again", "topic", h.Topic, "partition", h.ID.Index)
+	}
 }
 
 // start is a replica that is to be started.
@@ -231,22 +255,30 @@ func (r *replicas) stopGone(ctx context.Context, m *cluster.Metadata) (again boo
 	return again
 }
 
-// remove ends a replica for good. The log goes first: a directory without a log
-// is set aside at the next start, a log without its directory would not open.
-func (r *replicas) remove(h *core.Handle) error {
+// end stops a replica. What it has written stays.
+func (r *replicas) end(h *core.Handle) error {
 	delete(r.revision, h.ID)
 	r.damages.forget(h.ID)
 	h.Lead(false, model.NoEpoch)
 	if err := r.raft.Stop(h.Shard); err != nil {
 		return err
 	}
-	if err := r.raft.Remove(h.Shard); err != nil {
-		return err
-	}
 	if err := r.cores.Drop(h); err != nil {
 		return err
 	}
 	r.produce.Forget(h)
+	return nil
+}
+
+// remove ends a replica for good. The log goes first: a directory without a log
+// is set aside at the next start, a log without its directory would not open.
+func (r *replicas) remove(h *core.Handle) error {
+	if err := r.end(h); err != nil {
+		return err
+	}
+	if err := r.raft.Remove(h.Shard); err != nil {
+		return err
+	}
 	dir := r.partitionDir(h.ID)
 	if err := partition.Destroy(r.fs, dir); err != nil {
 		return err

@@ -213,6 +213,9 @@ func (w *World) unsettled() (why []error) {
 			why = append(why, fmt.Errorf("%s has %v to send", p.name, p.queue[0].values))
 		}
 	}
+	for _, n := range w.nodes {
+		why = append(why, w.moving(n)...)
+	}
 	if left := w.load.members.unsettled(); left != "" {
 		why = append(why, errors.New(left))
 	}
@@ -227,7 +230,7 @@ func (w *World) unsettled() (why []error) {
 	return why
 }
 
-// taken tells how far a child has taken its parent, and where that ends, at node 0.
+// taken tells how far a child has taken its parent, and where that ends.
 func (w *World) taken(index int32) (at, high model.Offset) {
 	m := w.nodes[0].cluster.Metadata()
 	in, ok := m.Topic(parentsTopic)
@@ -235,9 +238,9 @@ func (w *World) taken(index int32) (at, high model.Offset) {
 	if !ok || !made {
 		return 0, 1
 	}
-	parent, is := w.nodes[0].cores.Handle(in.PartitionID(index))
-	child, are := w.nodes[0].cores.Handle(out.PartitionID(index))
-	if !is || !are {
+	_, parent := w.holder(in.PartitionID(index))
+	_, child := w.holder(out.PartitionID(index))
+	if parent == nil || child == nil {
 		return 0, 1
 	}
 	_ = parent.Query(context.Background(), func(p *partition.Partition) { high = p.HighWatermark() })
@@ -258,10 +261,14 @@ func (w *World) judge() {
 	}
 	logs := map[string]map[int32][]read{}
 	w.partitions(func(t *cluster.Topic, id model.PartitionID) {
-		log := w.whole(w.nodes[0], id)
-		for _, n := range w.nodes[1:] {
+		first, _ := w.holder(id)
+		log := w.whole(first, id)
+		for _, n := range w.nodes {
+			if _, holds := n.cores.Handle(id); !holds {
+				continue
+			}
 			if other := w.whole(n, id); !bytes.Equal(log, other) {
-				w.broken("node %d has %d bytes of %s-%d, and not those that node 0 has, %d", n.id, len(other), t.Name, id.Index, len(log))
+				w.broken("node %d has %d bytes of %s-%d, and not those that node %d has, %d", n.id, len(other), t.Name, id.Index, first.id, len(log))
 			}
 		}
 		if t.Internal {

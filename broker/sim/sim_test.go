@@ -75,11 +75,11 @@ func playSeeds(t *testing.T, seeds int) {
 // expected are what happens in every dozen of seeds.
 var expected = []string{
 	"acked", "refused", "unknown", "out of order", "read", "latest", "committed", "commit read", "call", "call lost", "call late",
-	"crash", "died of its disk", "cut", "flush", "sidecar", "topics changed",
+	"crash", "died of its disk", "cut", "flush", "sidecar", "topics changed", "move asked", "move cancelled", "replica begun again",
 	"assigned", "rejoined", "evicted", "left", "vanished", "slept", "member committed", "positions read",
 	"old generation refused", "former process refused",
 	"raft: busy", "raft: deaf", "raft: dropped without a leader", "raft: elected", "raft: forwarded", "raft: gave up", "raft: installed",
-	"raft: replayed", "raft: snapshot", "raft: taken by a deposed leader", "raft: truncated", "raft: unknown",
+	"raft: handed over", "raft: left", "raft: replayed", "raft: replicated some", "raft: snapshot", "raft: taken by a deposed leader", "raft: truncated", "raft: unknown",
 }
 
 func tell(t *testing.T, seed uint64, r Report) {

@@ -48,6 +48,8 @@ type World struct {
 	disks [nodesMax]*disk.Crashing
 	away  model.NodeID // is cut off, or NoNode
 
+	clinging clinging
+
 	trace   hash.Hash
 	step    int
 	faults  bool
@@ -188,7 +190,7 @@ func (w *World) once() {
 		{2, "flush", w.flush},
 	}
 	if w.faults {
-		all = append(all, event{1, "fault", w.fault})
+		all = append(all, event{1, "fault", w.fault}, event{1, "move", w.moveOp})
 	}
 	total := 0
 	for _, e := range all {
