@@ -70,24 +70,31 @@ func (r *replicas) run(ctx context.Context) {
 	defer cancel()
 	retry := time.NewTicker(retryEvery)
 	defer retry.Stop()
-	for {
-		for r.reconcile(ctx) {
+	for left := false; ; {
+		for r.reconcile(ctx, left) {
+			left = false
 		}
 		r.once.Do(func() { close(r.settled) })
+		left = false
 		select {
 		case <-ctx.Done():
 			return
 		case <-changed:
 		case <-r.seats.News():
 		case <-retry.C:
+			left = true
 		}
 	}
 }
 
-// reconcile starts what is missing, stops what is gone and configures the rest. again
-// tells that replicas have made way for others of this node.
-func (r *replicas) reconcile(ctx context.Context) (again bool) {
+// reconcile starts what is missing, stops what is gone and configures the rest; with left,
+// it starts those again that have left too early. again tells that replicas have made way
+// for others of this node.
+func (r *replicas) reconcile(ctx context.Context, left bool) (again bool) {
 	m := r.cluster.Metadata()
+	if left {
+		r.endLeft(ctx, m)
+	}
 	var missing []start
 	for _, t := range m.Topics() {
 		for _, p := range t.Partitions {
@@ -108,13 +115,12 @@ func (r *replicas) reconcile(ctx context.Context) (again bool) {
 		}
 	}
 	r.startAll(ctx, missing)
-	r.endLeft(ctx, m)
 	return r.stopGone(ctx, m)
 }
 
 // endLeft ends replicas that have stopped by themselves, since they heard that they are out
 // of their groups, and that this node is still to run: those who are left may not know it
-// for good, and wait for their votes. They are started again at the next look.
+// for good, and wait for their votes. They are to be started again.
 func (r *replicas) endLeft(ctx context.Context, m *cluster.Metadata) {
 	var left []*core.Handle
 	r.cores.Handles(func(h *core.Handle) bool {
