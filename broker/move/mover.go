@@ -90,14 +90,26 @@ func (m *Mover) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case e := <-m.ended:
-			delete(m.busy, e.id)
-			if e.err != nil {
-				m.tried[e.id] = time.Now()
-			}
+			m.end(e)
 		case <-changed:
 		case <-look.C:
 		}
+		for more := true; more; { // first, whatever woke it: they make room
+			select {
+			case e := <-m.ended:
+				m.end(e)
+			default:
+				more = false
+			}
+		}
 		m.begin(time.Now())
+	}
+}
+
+func (m *Mover) end(e ended) {
+	delete(m.busy, e.id)
+	if e.err != nil {
+		m.tried[e.id] = time.Now()
 	}
 }
 

@@ -43,6 +43,7 @@ type node struct {
 	mover    *move.Mover
 	revision map[model.PartitionID]uint64
 	opened   map[model.PartitionID]time.Time
+	failed   map[model.PartitionID]time.Time // to be opened, for what its disk has lost
 	// entered: the metadata is not older than the node's start. Before that a partition
 	// might be opened that is long gone.
 	entered atomic.Bool
@@ -64,7 +65,7 @@ var members = []model.NodeID{0, 1, 2}
 
 // start has a node come up with what its disk holds.
 func (w *World) start(id model.NodeID) {
-	n := &node{w: w, id: id, fs: w.disks[id], down: make(chan struct{}), revision: map[model.PartitionID]uint64{}, opened: map[model.PartitionID]time.Time{}}
+	n := &node{w: w, id: id, fs: w.disks[id], down: make(chan struct{}), revision: map[model.PartitionID]uint64{}, opened: map[model.PartitionID]time.Time{}, failed: map[model.PartitionID]time.Time{}}
 	w.nodes[id] = n
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.raft = w.net.Open(id, n.down)
@@ -196,7 +197,8 @@ func (w *World) reconcile(n *node) {
 			id := t.PartitionID(p.Index)
 			h, running := n.cores.Handle(id)
 			switch {
-			case seated && !running && !(w.clinging.absent && seat.Birth > 0):
+			case seated && !running && (w.clinging.absent && seat.Birth > 0 || time.Since(n.failed[id]) < renewAgain):
+			case seated && !running:
 				w.open(n, t, &p, seat.Birth)
 			case running && !n.seats.Runs(&p) && !w.clinging.stays:
 				w.drop(n, h)
@@ -235,15 +237,22 @@ func (w *World) open(n *node, t *cluster.Topic, p *cluster.Partition, birth mode
 	}
 	if err == nil {
 		h.SetConfig(&c)
-		err = n.raft.StartReplica(replica, h)
+		if err = n.raft.StartReplica(replica, h); err != nil {
+			err = errors.Join(err, n.cores.Drop(h))
+		}
 	}
 	w.o.Still() // one after the other: those that follow a note queue for a seat
 	n.opened[id] = time.Now()
 	switch {
 	case err == nil:
+		if w.robbed != nil && *w.robbed == (robbed{n.id, id}) {
+			w.robbed = nil
+		}
 		w.log("%d node %d opens %s-%d, shard %d, birth %d", w.step, n.id, t.Name, p.Index, p.Shard, birth)
 	case n.fs.Stopped():
 		n.die(err)
+	case w.wasRobbed(n, id, err):
+		w.renew(n, id, p, birth, err)
 	default:
 		w.broken("node %d does not open %s-%d of birth %d: %v; its disk has %q", n.id, t.Name, p.Index, birth, err, n.fs.Files(dirOf(id)))
 	}

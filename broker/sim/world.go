@@ -49,6 +49,7 @@ type World struct {
 	away  model.NodeID // is cut off, or NoNode
 
 	clinging clinging
+	robbed   *robbed // nil: all have their files
 
 	trace   hash.Hash
 	step    int
