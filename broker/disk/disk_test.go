@@ -226,6 +226,12 @@ func TestRemovedDirectory(t *testing.T) {
 	if found == 0 || found == 50 {
 		t.Fatalf("found %d times of 50", found)
 	}
+	check(t, c.SyncDir("/"))
+	for seed := range uint64(50) {
+		if _, err := c.Crash(seed).Stat("/a/b/x"); err == nil {
+			t.Fatal("the removal was synced, and its file is there")
+		}
+	}
 }
 
 // TestFence: what was opened stays valid, and a name means nothing any more.

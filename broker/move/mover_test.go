@@ -65,6 +65,20 @@ func TestTooFew(t *testing.T) {
 	})
 }
 
+// TestLostGoesFirst: of those who are to go, one that is down goes before the others, who
+// could not go before it.
+func TestLostGoesFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 3)
+		r.answer(2, func() (uint64, error) { return 0, errors.New("no route") })
+		r.ask(0)
+		r.expect(10*time.Second, "", "settle, moves: true", "remove {2 0}", "remove {1 0}", "settle, moves: true")
+		if p := r.partition(); p.Move != nil || !slices.Equal(p.Replicas, []model.NodeID{0}) {
+			t.Errorf("it is on %v, move %+v", p.Replicas, p.Move)
+		}
+	})
+}
+
 // expect lets time pass, and says what was done by then and why the move waits.
 func (r *rig) expect(d time.Duration, why string, did ...string) {
 	r.t.Helper()

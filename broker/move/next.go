@@ -23,10 +23,12 @@ const (
 )
 
 // Action is one thing, of one replica, to be done when those of After have caught up.
+// Those of Or may go instead of it.
 type Action struct {
 	Do     Do
 	Member raft.Member
 	After  []raft.Member
+	Or     []raft.Member
 }
 
 // next says what is to be done for a move, given who is in the group. Whoever is in and
@@ -44,10 +46,9 @@ func next(p *cluster.Partition, group raft.Members, self model.NodeID) Action {
 		}
 	}
 	leaving := slices.DeleteFunc(slices.Clone(group.Voters), func(v raft.Member) bool { return named[v] })
-	for _, v := range leaving {
-		if v.Node != self {
-			return Action{Do: DoRemove, Member: v}
-		}
+	others := slices.DeleteFunc(slices.Clone(leaving), func(v raft.Member) bool { return v.Node == self })
+	if len(others) > 0 {
+		return Action{Do: DoRemove, Member: others[0], Or: others[1:]}
 	}
 	if len(leaving) > 0 {
 		return Action{Do: DoHandOver, Member: leaving[0]}

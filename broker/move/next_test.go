@@ -39,12 +39,17 @@ func TestNext(t *testing.T) {
 		{alone, members(0, 0, 1, 1, 2, 2), nil, "tell that it has moved {0 0} after []"},
 		{alone, members(0, 0), members(1, 7), "remove a learner {1 7} after []"},
 		{alone, members(0, 0, 3, 7), nil, "remove a voter {3 7} after []"},
+		{in, members(0, 0, 1, 1, 2, 2, 4, 0, 5, 0), nil, "remove a voter {4 0} after [] or [{5 0}]"},
 		{in, members(0, 0, 1, 1, 2, 2), nil, "hand over {0 0} after []"},
 		{in, members(0, 0, 1, 1, 2, 2, 5, 0), nil, "remove a voter {5 0} after []"},
 		{in, members(1, 1, 2, 2), nil, "tell that it has moved {0 0} after []"},
 	} {
 		a := next(&c.p, raft.Members{Voters: c.voters, Learners: c.learners}, 0)
-		if got := fmt.Sprint(a.Do, " ", a.Member, " after ", a.After); got != c.want {
+		got := fmt.Sprint(a.Do, " ", a.Member, " after ", a.After)
+		if len(a.Or) > 0 {
+			got += fmt.Sprint(" or ", a.Or)
+		}
+		if got != c.want {
 			t.Errorf("of %v, %v: %s; want %s", c.voters, c.learners, got, c.want)
 		}
 	}

@@ -48,7 +48,7 @@ func (m *Mover) step(ctx context.Context, h *core.Handle) (more bool, err error)
 	case DoForget:
 		return true, m.o.Raft.RemoveMember(ctx, h.Shard, a.Member, group.Change)
 	case DoRemove:
-		return true, m.remove(ctx, h, group, a.Member)
+		return true, m.remove(ctx, h, group, append([]raft.Member{a.Member}, a.Or...))
 	case DoHandOver:
 		return false, m.giveAway(ctx, h, &p, group)
 	}
@@ -82,15 +82,24 @@ func (m *Mover) settle(h *core.Handle) error {
 // far behind. Try again once they are not.
 var ErrTooFewUpToDate = errors.New("too few of the other replicas are up and have caught up")
 
-// remove takes a voter out, if a majority of those who are left, this node among them,
-// has all that was written a moment ago.
-func (m *Mover) remove(ctx context.Context, h *core.Handle, group raft.Members, gone raft.Member) error {
-	rest := slices.DeleteFunc(slices.Clone(group.Voters), func(v raft.Member) bool { return v == gone })
-	up := m.upToDate(ctx, h, rest)
-	if len(up) <= len(rest)/2 {
-		return fmt.Errorf("remove the replica of node %d: %w: %d of %d", gone.Node, ErrTooFewUpToDate, len(up), len(rest))
+// remove takes one voter out, if a majority of those who are left, this node among them,
+// has all that was written a moment ago. Who has not that himself goes first: without him
+// the others may go too.
+func (m *Mover) remove(ctx context.Context, h *core.Handle, group raft.Members, leaving []raft.Member) error {
+	up := m.upToDate(ctx, h, group.Voters)
+	isUp := func(v raft.Member) bool { return slices.Contains(up, v) }
+	down, others := slices.DeleteFunc(slices.Clone(leaving), isUp), slices.DeleteFunc(slices.Clone(leaving), func(v raft.Member) bool { return !isUp(v) })
+	rest, left := len(group.Voters)-1, 0
+	for _, gone := range append(down, others...) {
+		left = len(up)
+		if isUp(gone) {
+			left--
+		}
+		if left > rest/2 {
+			return m.o.Raft.RemoveMember(ctx, h.Shard, gone, group.Change)
+		}
 	}
-	return m.o.Raft.RemoveMember(ctx, h.Shard, gone, group.Change)
+	return fmt.Errorf("remove the replica of node %d: %w: %d of %d", leaving[0].Node, ErrTooFewUpToDate, left, rest)
 }
 
 // upToDate gives those of a group that have caught up, this node among them.

@@ -152,6 +152,17 @@ func (n *FakeNet) Leads(shard model.ShardID) model.NodeID {
 	return model.NoNode
 }
 
+// Group tells who is in a group by the whole of its log, committed or not.
+func (n *FakeNet) Group(shard model.ShardID) Members {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	g := n.groups[shard]
+	if g == nil {
+		return Members{}
+	}
+	return g.roster(g.last()).members()
+}
+
 func (g *fakeGroup) last() uint64 { return uint64(len(g.entries)) }
 
 // lastCommand is the index of the last entry up to one that a machine is given.

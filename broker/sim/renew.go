@@ -28,7 +28,7 @@ func (w *World) rob(id model.NodeID) {
 	var all []robbed
 	for _, t := range n.cluster.Metadata().Topics() {
 		for _, p := range t.Partitions {
-			if p.Move == nil && len(p.Replicas) == nodesMax {
+			if len(w.net.Group(p.Shard).Voters) == nodesMax {
 				all = append(all, robbed{id, t.PartitionID(p.Index)})
 			}
 		}
