@@ -1,6 +1,7 @@
 package move
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/millrace-io/millrace/broker/cluster"
@@ -46,12 +47,8 @@ func next(p *cluster.Partition, group raft.Members, self model.NodeID) Action {
 		}
 	}
 	leaving := slices.DeleteFunc(slices.Clone(group.Voters), func(v raft.Member) bool { return named[v] })
-	others := slices.DeleteFunc(slices.Clone(leaving), func(v raft.Member) bool { return v.Node == self })
-	if len(others) > 0 {
-		return Action{Do: DoRemove, Member: others[0], Or: others[1:]}
-	}
-	if len(leaving) > 0 {
-		return Action{Do: DoHandOver, Member: leaving[0]}
+	if a := takeOut(leaving, self); a.Do != DoNothing {
+		return a
 	}
 	var learners []raft.Member
 	for _, s := range p.Move.Seats() {
@@ -67,4 +64,44 @@ func next(p *cluster.Partition, group raft.Members, self model.NodeID) Action {
 		return Action{Do: DoPromote, Member: learners[0], After: learners}
 	}
 	return Action{Do: DoMoved}
+}
+
+// takeOut says what is to be done of voters that are to go. Who leads goes last.
+func takeOut(leaving []raft.Member, self model.NodeID) Action {
+	others := slices.DeleteFunc(slices.Clone(leaving), func(v raft.Member) bool { return v.Node == self })
+	switch {
+	case len(others) > 0:
+		return Action{Do: DoRemove, Member: others[0], Or: others[1:]}
+	case len(leaving) > 0:
+		return Action{Do: DoHandOver, Member: leaving[0]}
+	}
+	return Action{}
+}
+
+// FirstOut gives the one of those who are to go, a.Member and a.Or, that can: a majority of
+// those who are left is up to date then. Who is not goes first: without him the others may
+// go too. ErrTooFewUpToDate: none can.
+func (a Action) FirstOut(voters, up []raft.Member) (raft.Member, error) {
+	leaving := append([]raft.Member{a.Member}, a.Or...)
+	isUp := func(v raft.Member) bool { return slices.Contains(up, v) }
+	slices.SortStableFunc(leaving, func(a, b raft.Member) int {
+		switch {
+		case isUp(a) == isUp(b):
+			return 0
+		case isUp(a):
+			return 1
+		}
+		return -1
+	})
+	rest, left := len(voters)-1, 0
+	for _, gone := range leaving {
+		left = len(up)
+		if isUp(gone) {
+			left--
+		}
+		if left > rest/2 {
+			return gone, nil
+		}
+	}
+	return raft.Member{}, fmt.Errorf("remove the replica of node %d: %w: %d of %d", a.Member.Node, ErrTooFewUpToDate, left, rest)
 }

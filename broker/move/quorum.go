@@ -30,8 +30,8 @@ func NextQuorum(nodes []cluster.Node, group raft.Members, self model.NodeID) Act
 		}
 	}
 	in := map[model.NodeID]bool{}
-	var going *raft.Member
-	for i, v := range group.Voters {
+	var going []raft.Member
+	for _, v := range group.Voters {
 		in[v.Node] = true
 		_, known := stays[v.Node]
 		switch {
@@ -42,7 +42,7 @@ func NextQuorum(nodes []cluster.Node, group raft.Members, self model.NodeID) Act
 		case known:
 			return Action{Do: DoRemove, Member: v} // its node is back with another disk
 		default:
-			going = &group.Voters[i]
+			going = append(going, v)
 		}
 	}
 	for _, l := range group.Learners {
@@ -62,13 +62,7 @@ func NextQuorum(nodes []cluster.Node, group raft.Members, self model.NodeID) Act
 	if votes < votersOf(staying) && len(learners) > 0 {
 		return Action{Do: DoPromote, After: learners}
 	}
-	switch {
-	case going == nil:
-		return Action{}
-	case going.Node == self:
-		return Action{Do: DoHandOver, Member: *going}
-	}
-	return Action{Do: DoRemove, Member: *going}
+	return takeOut(going, self)
 }
 
 // votersOf is how many of so many nodes are to vote.

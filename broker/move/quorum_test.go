@@ -39,6 +39,8 @@ func TestNextQuorum(t *testing.T) {
 		"a voter leaves, none is left": {[]cluster.Node{node(0, 0), node(1, 0), going(node(2, 0))}, raft.Members{Voters: founders}, DoNothing, raft.Member{}},
 		"it has left":                  {[]cluster.Node{node(0, 0), node(1, 0)}, raft.Members{Voters: founders}, DoRemove, seat(2, 0)},
 		"this one has left":            {[]cluster.Node{node(1, 0), node(2, 0)}, raft.Members{Voters: founders}, DoHandOver, seat(0, 0)},
+		"two have left":                {[]cluster.Node{node(0, 0)}, raft.Members{Voters: founders}, DoRemove, seat(1, 0)},
+		"this one and another left":    {[]cluster.Node{node(1, 0)}, raft.Members{Voters: founders}, DoRemove, seat(2, 0)},
 		"a learner has left":           {three, raft.Members{Voters: founders, Learners: []raft.Member{seat(3, 1)}}, DoForget, seat(3, 1)},
 		"two make one vote":            {[]cluster.Node{node(0, 0), node(1, 1)}, raft.Members{Voters: founders[:1], Learners: []raft.Member{seat(1, 1)}}, DoNothing, raft.Member{}},
 		"three make three":             {[]cluster.Node{node(0, 0), node(1, 1), node(2, 1)}, raft.Members{Voters: founders[:1], Learners: []raft.Member{seat(1, 1), seat(2, 1)}}, DoPromote, raft.Member{}},

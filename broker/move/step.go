@@ -48,7 +48,7 @@ func (m *Mover) step(ctx context.Context, h *core.Handle) (more bool, err error)
 	case DoForget:
 		return true, m.o.Raft.RemoveMember(ctx, h.Shard, a.Member, group.Change)
 	case DoRemove:
-		return true, m.remove(ctx, h, group, append([]raft.Member{a.Member}, a.Or...))
+		return true, m.remove(ctx, h, group, a)
 	case DoHandOver:
 		return false, m.giveAway(ctx, h, &p, group)
 	}
@@ -83,23 +83,13 @@ func (m *Mover) settle(h *core.Handle) error {
 var ErrTooFewUpToDate = errors.New("too few of the other replicas are up and have caught up")
 
 // remove takes one voter out, if a majority of those who are left, this node among them,
-// has all that was written a moment ago. Who has not that himself goes first: without him
-// the others may go too.
-func (m *Mover) remove(ctx context.Context, h *core.Handle, group raft.Members, leaving []raft.Member) error {
-	up := m.upToDate(ctx, h, group.Voters)
-	isUp := func(v raft.Member) bool { return slices.Contains(up, v) }
-	down, others := slices.DeleteFunc(slices.Clone(leaving), isUp), slices.DeleteFunc(slices.Clone(leaving), func(v raft.Member) bool { return !isUp(v) })
-	rest, left := len(group.Voters)-1, 0
-	for _, gone := range append(down, others...) {
-		left = len(up)
-		if isUp(gone) {
-			left--
-		}
-		if left > rest/2 {
-			return m.o.Raft.RemoveMember(ctx, h.Shard, gone, group.Change)
-		}
+// has all that was written a moment ago.
+func (m *Mover) remove(ctx context.Context, h *core.Handle, group raft.Members, a Action) error {
+	gone, err := a.FirstOut(group.Voters, m.upToDate(ctx, h, group.Voters))
+	if err != nil {
+		return err
 	}
-	return fmt.Errorf("remove the replica of node %d: %w: %d of %d", leaving[0].Node, ErrTooFewUpToDate, left, rest)
+	return m.o.Raft.RemoveMember(ctx, h.Shard, gone, group.Change)
 }
 
 // upToDate gives those of a group that have caught up, this node among them.

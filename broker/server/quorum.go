@@ -79,7 +79,7 @@ func (s *Server) mendQuorum(ctx context.Context) error {
 		}
 		return nil // they come, or come back
 	case move.DoRemove:
-		return s.removeVoter(ctx, group, a.Member)
+		return s.removeVoter(ctx, group, a)
 	case move.DoHandOver:
 		for _, v := range group.Voters {
 			if v.Node != s.n.ID && s.knows(ctx, v) {
@@ -105,19 +105,16 @@ func holdsAny(m *cluster.Metadata, node model.NodeID) bool {
 
 // removeVoter takes one out of the controller's group if a majority of those who are left
 // has what this node knows.
-func (s *Server) removeVoter(ctx context.Context, group raft.Members, gone raft.Member) error {
-	up, rest := 0, 0
+func (s *Server) removeVoter(ctx context.Context, group raft.Members, a move.Action) error {
+	var up []raft.Member
 	for _, v := range group.Voters {
-		if v == gone {
-			continue
-		}
-		rest++
 		if v.Node == s.n.ID || s.knows(ctx, v) {
-			up++
+			up = append(up, v)
 		}
 	}
-	if up <= rest/2 {
-		return fmt.Errorf("remove node %d from the controller's group: %w: %d of %d", gone.Node, move.ErrTooFewUpToDate, up, rest)
+	gone, err := a.FirstOut(group.Voters, up)
+	if err != nil {
+		return fmt.Errorf("the controller's group: %w", err)
 	}
 	return s.takeOut(ctx, group, gone)
 }
