@@ -19,9 +19,11 @@ const (
 	LevelFirst Level = 1
 	// LevelSecond is of the builds that first knew levels.
 	LevelSecond Level = 2
+	// LevelThird is of the builds that know who is left behind when a move is changed.
+	LevelThird Level = 3
 
 	// LevelBuild is this build's.
-	LevelBuild = LevelSecond
+	LevelBuild = LevelThird
 )
 
 // Feature is a thing that a level brings.
@@ -40,6 +42,7 @@ var Features = []Feature{
 	{"balance", LevelSecond, "Replicas and leaders move on their own."},
 	{"maintenance", LevelSecond, "A node may be kept from leading."},
 	{"renewal", LevelSecond, "A replica whose log or files are damaged begins anew from the others."},
+	{"left-behind", LevelThird, "Where a move is changed or cancelled, the nodes that it leaves behind hold the partition until they are out of its group."},
 }
 
 // ActivateFeatures raises the cluster to a level. Nodes says what each node is, as its

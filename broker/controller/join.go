@@ -95,7 +95,7 @@ func (s *State) renewNode(node model.NodeID) {
 	for _, t := range s.Topics() {
 		for i := range t.Partitions {
 			p := s.topics[t.ID].Partitions[i]
-			if p.renew(node, s.version) {
+			if s.renew(&p, node) {
 				s.changePartition(s.topics[t.ID], p, own)
 			}
 		}
@@ -104,7 +104,7 @@ func (s *State) renewNode(node model.NodeID) {
 
 // renew has a node's replica begin anew. The others are the partition's until it is in
 // again. Where there is no other the partition is lost.
-func (p *Partition) renew(node model.NodeID, version uint64) (changed bool) {
+func (s *State) renew(p *Partition, node model.NodeID) (changed bool) {
 	seat, ok := p.Seat(node)
 	if !ok {
 		return false
@@ -112,7 +112,7 @@ func (p *Partition) renew(node model.NodeID, version uint64) (changed bool) {
 	p.Born++
 	at := slices.Index(p.Replicas, node)
 	if at >= 0 && len(p.Replicas) == 1 {
-		p.Births, p.Moved, p.Move, p.Lost = []model.Birth{p.Born}, version, nil, true
+		p.Births, p.Moved, p.Move, p.Lost = []model.Birth{p.Born}, s.version, nil, true
 		return true
 	}
 	move := Move{Replicas: p.Replicas}
@@ -128,13 +128,19 @@ func (p *Partition) renew(node model.NodeID, version uint64) (changed bool) {
 			move.Births[i] = p.Born
 		}
 	}
-	move.Revision, move.In, move.Leaving = version, false, nil
+	move.Revision, move.In = s.version, false
+	switch {
+	case s.Level() < LevelThird:
+		move.Leaving = nil
+	case !slices.Contains(move.Replicas, node): // what it was is in the group, and does not run
+		move.Leaving = append(without(move.Leaving, []model.NodeID{node}), node)
+	}
 	if at >= 0 {
 		births := make([]model.Birth, 0, len(p.Replicas))
 		for i := range p.Replicas {
 			births = append(births, p.birth(i))
 		}
-		p.Replicas, p.Births, p.Moved = slices.Delete(slices.Clone(p.Replicas), at, at+1), slices.Delete(births, at, at+1), version
+		p.Replicas, p.Births, p.Moved = slices.Delete(slices.Clone(p.Replicas), at, at+1), slices.Delete(births, at, at+1), s.version
 		if !slices.ContainsFunc(p.Births, func(b model.Birth) bool { return b > 0 }) {
 			p.Births = nil
 		}
@@ -154,7 +160,7 @@ func (s *State) renewReplica(c *RenewReplica) (Result, bool) {
 	if len(p.Replicas) == 1 && p.Replicas[0] == c.Node {
 		return refused(refuse(ErrInvalidAssignment, "partition %d of topic %q is on node %d alone", p.Index, t.Name, c.Node))
 	}
-	p.renew(c.Node, s.version)
+	s.renew(&p, c.Node)
 	s.putPartition(t, p)
 	return Result{Partitions: []PartitionResult{{Partition: &p}}}, true
 }

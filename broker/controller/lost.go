@@ -142,7 +142,7 @@ func (f *forgetting) shrink(p *Partition, left, again []Seat) {
 		left = append(left, Seat{s.Node, p.Born})
 	}
 	m.Replicas, m.Births = split(left)
-	if m.In {
+	if m.In || f.s.Level() >= LevelThird {
 		m.Leaving = without(holders, m.Replicas)
 	}
 	p.Moved, p.Move = f.s.version, m

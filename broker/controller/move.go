@@ -19,7 +19,8 @@ type Move struct {
 	// Replicas are where it goes, in order, with a birth each.
 	Replicas []model.NodeID `json:"replicas"`
 	Births   []model.Birth  `json:"births"`
-	// In: they are the partition's. Leaving are who held it before and are to go.
+	// In: they are the partition's. Leaving are who held it before, or may since an earlier
+	// move that this one took the place of, and are to go.
 	In      bool           `json:"in,omitempty"`
 	Leaving []model.NodeID `json:"leaving,omitempty"`
 	// Drain: nobody has asked for it; a node is being decommissioned.
@@ -103,7 +104,16 @@ func (p *Partition) Removing() []model.NodeID {
 	case p.Move.In:
 		return p.Move.Leaving
 	}
-	return without(p.Replicas, p.Move.Replicas)
+	stay := slices.Concat(p.Replicas, p.Move.Replicas)
+	return slices.Concat(without(p.Replicas, p.Move.Replicas), without(p.Move.Leaving, stay))
+}
+
+// behind gives the nodes that may be in the group for a move which is to be another.
+func (p *Partition) behind() []model.NodeID {
+	if p.Move == nil {
+		return nil
+	}
+	return append(without(p.Move.Leaving, nil), without(p.Adding(), p.Move.Leaving)...)
 }
 
 // Lacks tells whether it has fewer replicas than it is to have: one begins anew, or more
@@ -182,6 +192,9 @@ func (s *State) reassign(ask *Reassignment, own map[model.TopicID]bool) (*Partit
 		}
 		move.Births = append(move.Births, seat.Birth)
 	}
+	if s.Level() >= LevelThird {
+		move.Leaving = p.behind()
+	}
 	p.Move = move
 	s.changePartition(t, p, own)
 	return &p, nil
@@ -234,7 +247,7 @@ func (s *State) moved(ask *Moved) (Result, bool) {
 		p.Move = nil
 	} else {
 		in := *p.Move
-		in.Revision, in.In, in.Leaving = s.version, true, without(p.Replicas, in.Replicas)
+		in.Revision, in.In, in.Leaving = s.version, true, p.Removing()
 		p.Replicas, p.Births, p.Moved, p.Move = in.Replicas, in.Births, s.version, &in
 		if !slices.ContainsFunc(p.Births, func(b model.Birth) bool { return b > 0 }) {
 			p.Births = nil

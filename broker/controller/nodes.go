@@ -77,7 +77,7 @@ func (s *State) recommissionNode(c *RecommissionNode) (Result, bool) {
 	own := map[model.TopicID]bool{}
 	for _, t := range s.Topics() {
 		for _, p := range t.Partitions {
-			if p.Move == nil || p.Move.In || !p.Move.Drain || !slices.Contains(p.Removing(), c.Node) {
+			if p.Move == nil || p.Move.In || !p.Move.Drain || !slices.Contains(without(p.Replicas, p.Move.Replicas), c.Node) {
 				continue
 			}
 			ask := Reassignment{Partition: t.PartitionID(p.Index), Cancel: true}

@@ -1,6 +1,6 @@
 // Package move moves partitions: it makes their Raft groups what the controller's moves
-// want, and says which replica of each a node is to run meanwhile. NextQuorum says the
-// same of the controller's own group, whose changes server makes.
+// want, and says which replica of each a node is to run meanwhile. A Keeper does the same for
+// the controller's own group, which follows the nodes.
 //
 // A move is a sequence of steps of the partition's leader, each of which follows from the
 // move and from who is in the group now: strangers go, learners come, catch up and vote,

@@ -57,12 +57,16 @@ func TestNext(t *testing.T) {
 
 // TestMoves follows random moves, cancels and crashes of leaders to their end, as a model
 // of the group takes them: there are never fewer voters than the fewer of before and
-// after, no replica comes twice, and each move ends.
+// after, no replica comes twice, all who are in the group are known to hold the partition,
+// and each move ends.
 func TestMoves(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := controller.New()
 		for n := range model.NodeID(5) {
-			s.Step(controller.Command{RegisterNode: &controller.RegisterNode{Node: controller.Node{ID: n, Host: "h"}, ClusterID: "x"}})
+			s.Step(controller.Command{RegisterNode: &controller.RegisterNode{Node: controller.Node{ID: n, Host: "h", Level: controller.LevelBuild}, ClusterID: "x"}})
+		}
+		if s.Level() != controller.LevelBuild {
+			t.Fatalf("the cluster is at level %d", s.Level())
 		}
 		s.Step(controller.Command{CreateTopics: &controller.CreateTopics{Topics: []controller.NewTopic{{Name: "a", Partitions: 1, Replication: rapid.Int16Range(1, 3).Draw(t, "rf")}}}})
 		topic := s.Topics()[0]
@@ -78,7 +82,12 @@ func TestMoves(t *testing.T) {
 					ask.Replicas = append(ask.Replicas, model.NodeID(n))
 				}
 			}
-			s.Step(controller.Command{ReassignPartitions: &controller.ReassignPartitions{Partitions: []controller.Reassignment{ask}}})
+			if seats := s.Topics()[0].Partitions[0].Seats(); rapid.IntRange(0, 3).Draw(t, "renew") == 0 {
+				seat := rapid.SampledFrom(seats).Draw(t, "renewed")
+				s.Step(controller.Command{RenewReplica: &controller.RenewReplica{Partition: id, Node: seat.Node, Birth: seat.Birth}})
+			} else {
+				s.Step(controller.Command{ReassignPartitions: &controller.ReassignPartitions{Partitions: []controller.Reassignment{ask}}})
+			}
 			g.follow(t, s, id, rapid.IntRange(0, 12).Draw(t, "steps"))
 		}
 		g.follow(t, s, id, 100)
@@ -103,6 +112,11 @@ type group struct {
 func (g *group) follow(t *rapid.T, s *controller.State, id model.PartitionID, steps int) {
 	for range steps {
 		p := s.Topics()[0].Partitions[0]
+		for _, m := range slices.Concat(g.Voters, g.Learners) {
+			if !slices.Contains(p.Holders(), m.Node) {
+				t.Fatalf("%+v is in the group, and %v hold the partition: %+v", m, p.Holders(), p.Move)
+			}
+		}
 		if p.Move == nil {
 			return
 		}

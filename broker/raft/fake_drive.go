@@ -439,17 +439,19 @@ func (n *FakeNet) Elect(shard model.ShardID, node model.NodeID) bool {
 	return g != nil && n.elect(g, node)
 }
 
-// Quiet tells whether nothing is left to do, unless something goes wrong, and no machine
-// follows a note.
-func (n *FakeNet) Quiet() bool {
+// Unrest says what is left to do although nothing goes wrong, "" if that is nothing.
+func (n *FakeNet) Unrest() string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for _, o := range n.nodes {
-		for _, r := range o.runs {
-			if r.recovering {
-				return false
+	for _, id := range slices.Sorted(maps.Keys(n.nodes)) {
+		for _, shard := range slices.Sorted(maps.Keys(n.nodes[id].runs)) {
+			if n.nodes[id].runs[shard].recovering {
+				return fmt.Sprintf("node %d follows a note of shard %d", id, shard)
 			}
 		}
 	}
-	return len(n.acts(false)) == 0
+	if acts := n.acts(false); len(acts) > 0 {
+		return fmt.Sprintf("%s %d@%d", acts[0].name, acts[0].shard, acts[0].node)
+	}
+	return ""
 }

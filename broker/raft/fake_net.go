@@ -152,15 +152,30 @@ func (n *FakeNet) Leads(shard model.ShardID) model.NodeID {
 	return model.NoNode
 }
 
-// Group tells who is in a group by the whole of its log, committed or not.
-func (n *FakeNet) Group(shard model.ShardID) Members {
+// Wipe takes from a node that is not open what it had on disk.
+func (n *FakeNet) Wipe(node model.NodeID) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	must(n.nodes[node] == nil, "node %d is open, and loses its disk", node)
+	for _, g := range n.groups {
+		if m, have := g.held(node); have != nil {
+			delete(g.replicas, m)
+		}
+	}
+	n.saw("wiped")
+}
+
+// Whole tells whether a group has so many voters by the whole of its log, each of which
+// has what it wrote.
+func (n *FakeNet) Whole(shard model.ShardID, voters int) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	g := n.groups[shard]
 	if g == nil {
-		return Members{}
+		return false
 	}
-	return g.roster(g.last()).members()
+	all := g.roster(g.last()).members().Voters
+	return len(all) == voters && !slices.ContainsFunc(all, func(m Member) bool { return g.replicas[m] == nil })
 }
 
 func (g *fakeGroup) last() uint64 { return uint64(len(g.entries)) }
@@ -366,8 +381,15 @@ func (n *FakeNet) install(g *fakeGroup, r, lead *fakeRun) bool {
 	return true
 }
 
-// follow has a replica stand where a snapshot does.
+// follow has a replica stand where a snapshot does. It never sees what became of the
+// proposals in between: their time will be up.
 func (r *fakeRun) follow(g *fakeGroup, index uint64) {
+	for _, i := range slices.Sorted(maps.Keys(g.waiting)) {
+		if p := g.waiting[i]; i <= index && p.node == r.node {
+			p.tell(verdict{err: ErrUnknown})
+			delete(g.waiting, i)
+		}
+	}
 	r.applied, r.reached, r.knows = index, index, max(r.knows, index)
 	r.roster = g.roster(index)
 }

@@ -156,8 +156,11 @@ func (o *FakeNode) start(of Replica) (*fakeRun, error) {
 	}
 	g := o.net.groups[of.Shard]
 	if g == nil {
-		must(!of.Joins, "node %d joins shard %d, which was never founded", o.id, of.Shard)
-		g = newFakeGroup(of.Shard, of.Members)
+		founders := of.Members
+		if of.Joins { // the others have removed theirs: it waits in vain
+			founders = nil
+		}
+		g = newFakeGroup(of.Shard, founders)
 		o.net.groups[of.Shard] = g
 	}
 	if g.replicas[m] == nil {

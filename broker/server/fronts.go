@@ -60,9 +60,7 @@ func (s *Server) startReplicas(ctx context.Context, _ identity) error {
 func (s *Server) newMover() *move.Mover {
 	return move.New(move.Options{
 		Node: s.n.ID, Cluster: s.cluster, Raft: s.raft, Led: s.ledHere, Spawn: s.run, Log: s.log,
-		Applied: func(ctx context.Context, shard model.ShardID, of raft.Member) (uint64, error) {
-			return askApplied(ctx, s.raft, shard, of)
-		},
+		Applied: s.askApplied,
 	})
 }
 

@@ -82,10 +82,8 @@ func (c replicaCount) Await(ctx context.Context, h *core.Handle, index uint64, c
 func (s *Server) newJudge() *judge {
 	return &judge{
 		node: s.n.ID, cluster: s.cluster, cores: s.cores, followers: s.raft.Followers, tell: s.tellLeaders,
-		applied: func(ctx context.Context, shard model.ShardID, of raft.Member) (uint64, error) {
-			return askApplied(ctx, s.raft, shard, of)
-		},
-		led: map[model.PartitionID]*standing{}, answers: make(chan []comeback, 1),
+		applied: s.askApplied,
+		led:     map[model.PartitionID]*standing{}, answers: make(chan []comeback, 1),
 	}
 }
 

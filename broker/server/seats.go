@@ -94,10 +94,10 @@ func (r *replicas) answerApplied(ctx context.Context, shard model.ShardID, birth
 
 // askApplied asks the node of a replica how far it has applied its log, and tells it that
 // the replica is in the group.
-func askApplied(ctx context.Context, host *raft.Host, shard model.ShardID, of raft.Member) (uint64, error) {
+func (s *Server) askApplied(ctx context.Context, shard model.ShardID, of raft.Member) (uint64, error) {
 	body := binary.LittleEndian.AppendUint64(nil, uint64(shard))
 	body = binary.LittleEndian.AppendUint32(body, uint32(of.Birth))
-	b, err := host.Call(ctx, of.Node, raft.MethodApplied, body)
+	b, err := s.raft.Call(ctx, of.Node, raft.MethodApplied, body)
 	if err != nil {
 		return 0, err
 	}

@@ -399,7 +399,7 @@ func (s *Server) startController(ctx context.Context, id identity) error {
 	if err := s.forgetLost(ctx); err != nil {
 		return err
 	}
-	s.run(s.keepQuorum)
+	s.run(s.newKeeper().Run)
 	s.run(s.announce)
 	s.run(s.balance)
 	s.run(s.raiseLevel)

@@ -32,6 +32,8 @@ func (w *World) fault() {
 		w.start(id)
 	case n == nil && k < 9:
 		w.rob(id)
+	case n == nil && k < 11:
+		w.wipe(id)
 	case n == nil:
 	case k < 2:
 		w.log("%d node %d crashes", w.step, id)

@@ -202,8 +202,8 @@ func (w *World) settled() bool { return len(w.unsettled()) == 0 }
 
 // unsettled says what is still to come.
 func (w *World) unsettled() (why []error) {
-	if !w.calls.empty() || !w.net.Quiet() || len(w.load.ops) > 0 {
-		return []error{fmt.Errorf("calls are on their way, or Raft has work, or %d clients wait", len(w.load.ops))}
+	if left := w.net.Unrest(); left != "" || !w.calls.empty() || len(w.load.ops) > 0 {
+		return []error{fmt.Errorf("calls are on their way, or Raft has work (%q), or %d clients wait", left, len(w.load.ops))}
 	}
 	if !w.entered() {
 		return []error{errors.New("a node has not entered")}

@@ -33,6 +33,7 @@ type load struct {
 	members   membership
 	ops       []*op
 	passing   bool // an op on topics is under way
+	unsure    bool // one may come to be that nobody waits for
 }
 
 // op is a client's request that takes its time. done runs on the driver.
@@ -405,7 +406,7 @@ func (w *World) latest() {
 // topicOp makes, deletes or grows a topic.
 func (w *World) topicOp() {
 	n := w.pick()
-	if n == nil || w.load.passing || w.load.ended || !w.load.made || !n.entered.Load() {
+	if n == nil || w.load.passing || w.load.ended || !w.load.made || !n.entered.Load() || w.joining() {
 		return
 	}
 	events, made := n.cluster.Metadata().Topic(eventsTopic)
@@ -428,9 +429,9 @@ func (w *World) topicOp() {
 			_, err = n.cluster.CreateTopics(ctx, []cluster.CreateTopic{{Name: passingTopic, Partitions: 1, Replication: nodesMax}}, false)
 		}
 	})
-	o.lost = func() { w.load.passing = false }
+	o.lost = func() { w.load.passing, w.load.unsure = false, true }
 	o.done = func() {
-		w.load.passing = false
+		w.load.passing, w.load.unsure = false, err != nil
 		w.log("%d topics changed: grown %v, deleted %v: %v", w.step, grow, there, err)
 		w.saw("topics changed")
 	}

@@ -53,6 +53,9 @@ func (n *node) askApplied(ctx context.Context, shard model.ShardID, of raft.Memb
 }
 
 func (n *node) answerApplied(shard model.ShardID, birth model.Birth) ([]byte, error) {
+	if shard == raft.ControllerShard {
+		return n.answerKnown(birth)
+	}
 	if birth > 0 {
 		n.seats.Hear(shard, birth)
 	}

@@ -41,6 +41,9 @@ type node struct {
 	pace     *pacemaker.Pacemaker
 	seats    *move.Seats
 	mover    *move.Mover
+	keeper   *move.Keeper
+	admitted chan model.Birth // of one whose disk was new: see join
+	begun    bool
 	revision map[model.PartitionID]uint64
 	opened   map[model.PartitionID]time.Time
 	failed   map[model.PartitionID]time.Time // to be opened, for what its disk has lost
@@ -65,7 +68,7 @@ var members = []model.NodeID{0, 1, 2}
 
 // start has a node come up with what its disk holds.
 func (w *World) start(id model.NodeID) {
-	n := &node{w: w, id: id, fs: w.disks[id], down: make(chan struct{}), revision: map[model.PartitionID]uint64{}, opened: map[model.PartitionID]time.Time{}, failed: map[model.PartitionID]time.Time{}}
+	n := &node{w: w, id: id, fs: w.disks[id], down: make(chan struct{}), admitted: make(chan model.Birth, 1), revision: map[model.PartitionID]uint64{}, opened: map[model.PartitionID]time.Time{}, failed: map[model.PartitionID]time.Time{}}
 	w.nodes[id] = n
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.raft = w.net.Open(id, n.down)
@@ -104,24 +107,36 @@ func (w *World) start(id model.NodeID) {
 		Node: id, Reader: n.fetch, Children: n.verbs, Sidecar: w.load.script.sidecar(), View: n.view(), Plans: &w.load.script.plans, Log: quiet,
 	})
 	n.work.Go(n.followLeaders)
-	n.mover = n.newMover()
+	n.mover, n.keeper = n.newMover(), n.newKeeper()
 	n.work.Go(func() { n.pace.Run(n.ctx) })
 	n.work.Go(func() { n.mover.Run(n.ctx) })
-	err := n.raft.StartController(raft.Replica{Shard: raft.ControllerShard, Members: members}, n.cluster.StateMachine())
-	must(err == nil, "start the controller of node %d: %v", id, err)
-	n.work.Go(n.register)
-	w.o.Still()
 	w.log("%d node %d starts", w.step, id)
+	if w.identities[id].joins {
+		n.work.Go(n.join)
+	} else {
+		w.begins(n)
+	}
+	w.o.Still()
+}
+
+// begins starts a node's part of the controller's group, and with it all else.
+func (w *World) begins(n *node) {
+	birth := w.identities[n.id].birth
+	err := n.raft.StartController(raft.Replica{Shard: raft.ControllerShard, Birth: birth, Members: members, Joins: birth > 0}, n.cluster.StateMachine())
+	must(err == nil, "start the controller of node %d: %v", n.id, err)
+	n.begun = true
+	n.work.Go(n.register)
 }
 
 // register repeats what server does at a start until it is done.
 func (n *node) register() {
 	for n.ctx.Err() == nil {
 		ctx, cancel := context.WithTimeout(n.ctx, time.Second)
-		_, err := n.cluster.RegisterNode(ctx, cluster.Node{ID: n.id, Host: fmt.Sprint("node-", n.id), Port: 9092}, "sim")
+		err := n.settle(ctx)
 		cancel()
 		if err == nil {
 			n.entered.Store(true)
+			n.work.Go(func() { n.keeper.Run(n.ctx) })
 			return
 		}
 		select {
@@ -187,6 +202,7 @@ func (w *World) stop(id model.NodeID) {
 
 // reconcile makes the node hold what the metadata says, as server's replicas do.
 func (w *World) reconcile(n *node) {
+	w.admit(n)
 	if !n.entered.Load() {
 		return
 	}

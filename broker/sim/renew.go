@@ -22,13 +22,13 @@ type robbed struct {
 // rob takes the files of one partition from the disk of a node that is down.
 func (w *World) rob(id model.NodeID) {
 	n := w.pick()
-	if n == nil || w.robbed != nil || !w.load.made || !n.entered.Load() {
+	if n == nil || w.robbed != nil || !w.load.made || !n.entered.Load() || !w.net.Whole(raft.ControllerShard, nodesMax) {
 		return
 	}
 	var all []robbed
 	for _, t := range n.cluster.Metadata().Topics() {
 		for _, p := range t.Partitions {
-			if len(w.net.Group(p.Shard).Voters) == nodesMax {
+			if w.net.Whole(p.Shard, nodesMax) {
 				all = append(all, robbed{id, t.PartitionID(p.Index)})
 			}
 		}

@@ -76,7 +76,7 @@ func playSeeds(t *testing.T, seeds int) {
 var expected = []string{
 	"acked", "refused", "unknown", "out of order", "read", "latest", "committed", "commit read", "call", "call lost", "call late",
 	"crash", "died of its disk", "cut", "flush", "sidecar", "topics changed", "move asked", "move cancelled", "replica begun again",
-	"files lost", "replica renewed",
+	"files lost", "replica renewed", "disk lost", "joined",
 	"assigned", "rejoined", "evicted", "left", "vanished", "slept", "member committed", "positions read",
 	"old generation refused", "former process refused",
 	"raft: busy", "raft: deaf", "raft: dropped without a leader", "raft: elected", "raft: forwarded", "raft: gave up", "raft: installed",

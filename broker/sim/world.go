@@ -50,6 +50,8 @@ type World struct {
 
 	clinging clinging
 	robbed   *robbed // nil: all have their files
+	// identities are on the nodes' disks, but for those that have none yet.
+	identities [nodesMax]identity
 
 	trace   hash.Hash
 	step    int
