@@ -64,7 +64,7 @@ func (w *World) start(id model.NodeID) {
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.raft = w.net.Open(id, n.down)
 	n.cores = core.New(core.Options{
-		Cores: 2, Log: quiet, Raft: coreLog{n.raft}, Leadership: n.lead, Fatal: n.die, Observe: deaf{},
+		Cores: 2, Log: quiet, Raft: coreLog{n.raft, w.load.kept.heard}, Leadership: n.lead, Fatal: n.die, Observe: deaf{},
 		FlushDelay: never, FlushBytes: 1 << 40, CacheBytes: 1 << 20, WriteBytes: 1 << 40,
 		SnapshotBytes: 1 << 40, SnapshotEntries: 1 << 40, HousekeepEvery: never,
 		ProducerExpiry: func() time.Duration { return 0 },
@@ -77,6 +77,7 @@ func (w *World) start(id model.NodeID) {
 		Node: id, Proposer: proposer{n}, Founders: members, Log: quiet,
 		Static: map[string]string{
 			"offsets.topic.num.partitions": "1", "group.initial.rebalance.delay.ms": "20", "group.min.session.timeout.ms": "1",
+			"offsets.topic.segment.bytes": "1024", "log.cleaner.min.cleanable.ratio": "0.1",
 		},
 	})
 	n.produce = produce.New(produce.Options{Cores: n.cores, Raft: n.raft, Space: func() error { return nil }, Now: time.Now})
@@ -253,10 +254,14 @@ func (w *World) drop(n *node, h *core.Handle) {
 func dirOf(id model.PartitionID) string { return fmt.Sprintf("/topics/%x/%d", id.Topic, id.Index) }
 
 // coreLog is what server makes of a Host.
-type coreLog struct{ *raft.FakeNode }
+type coreLog struct {
+	*raft.FakeNode
+	own func(model.ShardID, []byte) // is told of what loops propose by themselves
+}
 
 // Propose implements core.Log.
 func (l coreLog) Propose(s model.ShardID, cmd []byte, timeout time.Duration) (func() error, error) {
+	l.own(s, cmd)
 	p, err := l.FakeNode.Propose(s, cmd, timeout)
 	if err != nil {
 		return nil, err

@@ -78,6 +78,8 @@ var expected = []string{
 	"crash", "died of its disk", "cut", "flush", "sidecar", "topics changed",
 	"assigned", "rejoined", "evicted", "left", "vanished", "slept", "member committed", "positions read",
 	"old generation refused", "former process refused",
+	"kept read", "deleted", "delete refused", "out of range", "gone is out of range", "log start found", "old records due", "many records due",
+	"cleaned", "offsets cleaned", "horizon due", "tombstone gone",
 	"raft: busy", "raft: deaf", "raft: dropped without a leader", "raft: elected", "raft: forwarded", "raft: gave up", "raft: installed",
 	"raft: replayed", "raft: snapshot", "raft: taken by a deposed leader", "raft: truncated", "raft: unknown",
 }

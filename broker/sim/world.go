@@ -186,6 +186,8 @@ func (w *World) once() {
 		{14, "members", w.stepMember},
 		{6, "time", w.passTime},
 		{2, "flush", w.flush},
+		{12, "kept", w.stepKept},
+		{6, "house", w.keepHouse},
 	}
 	if w.faults {
 		all = append(all, event{1, "fault", w.fault})
