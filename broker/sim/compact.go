@@ -57,6 +57,12 @@ func newest(of map[string]full, records []full) {
 	}
 }
 
+// has tells whether there is a record of a key: what a tombstone has superseded must not
+// outlive it.
+func has(l look, key string) bool {
+	return slices.ContainsFunc(l.records, func(r full) bool { return r.key == key })
+}
+
 // wrongClean says what a replica's log has lost, or got, by one look of its housekeeping.
 func wrongClean(before, after look) (faults []string) {
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
@@ -68,13 +74,18 @@ func wrongClean(before, after look) (faults []string) {
 		case len(left) > 0 && left[0] == r:
 			left = left[1:]
 		case last[r.key].offset > r.offset:
-		case r.tombstone && r.offset < before.horizon:
+		case r.tombstone && r.offset < before.horizon && !has(after, r.key):
 		default:
 			fault("%q at %d, the last of %q, is gone", r.name, r.offset, r.key)
 		}
 	}
 	for _, r := range left {
 		fault("%q is there at %d, and was not", r.name, r.offset)
+	}
+	for base, end := range after.ends {
+		if before.ends[base] != end {
+			fault("the batch at %d ends at %d, and ended at %d", base, end, before.ends[base])
+		}
 	}
 	if before.start != after.start || before.high != after.high {
 		fault("a log from %d to %d is one from %d to %d", before.start, before.high, after.start, after.high)
@@ -142,7 +153,7 @@ func wrongReplicas(replicas []look, known []full) (faults []string) {
 		r := last[key]
 		for id, l := range replicas {
 			is := slices.ContainsFunc(l.records, func(x full) bool { return x.offset == r.offset })
-			if !is && !(r.tombstone && r.offset < l.horizon) {
+			if !is && !(r.tombstone && r.offset < l.horizon && !has(l, key)) {
 				fault("node %d lacks %q at %d, the last of %q", id, r.name, r.offset, key)
 			}
 		}

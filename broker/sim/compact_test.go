@@ -86,6 +86,9 @@ func TestKeyedCheckerFails(t *testing.T) {
 	if faults := wrongReplicas([]look{whole, cleaned, gone}, nil); len(faults) > 0 {
 		t.Errorf("a tombstone that may go is missed: %q", faults)
 	}
+	if faults := wrongReplicas([]look{whole, cleaned, without(whole, int(after-1))}, nil); len(faults) == 0 {
+		t.Error("a tombstone is gone, and what it superseded is not: nothing is found")
+	}
 }
 
 // TestKeyedTruthCheckerFails: the same of what clients know, all replicas being alike.
@@ -162,7 +165,7 @@ func TestCleanCheckerFails(t *testing.T) {
 		"the end of it, renumbered": {look{high: 61, records: cleaned.records}, 0, true},
 	} {
 		before := whole
-		before.horizon = c.horizon
+		before.horizon, before.ends = c.horizon, map[model.Offset]model.Offset{54: 56}
 		if faults := wrongClean(before, c.after); (len(faults) > 0) != c.wrong {
 			t.Errorf("%s: %q, wrong %v", name, faults, c.wrong)
 		}

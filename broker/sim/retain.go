@@ -85,6 +85,7 @@ type look struct {
 	segments             int
 	log                  []byte
 	records              []full
+	ends                 map[model.Offset]model.Offset // of batches, by where they begin
 }
 
 // full is a record with all that retention and compaction go by.
@@ -107,7 +108,12 @@ func (w *World) look(n *node, id model.PartitionID) (l look, ok bool) {
 	if err != nil {
 		return l, false
 	}
-	l.log = w.whole(n, id)
+	l.log, l.ends = w.whole(n, id), map[model.Offset]model.Offset{}
+	for rest := l.log; len(rest) > 0; {
+		b, after, err := record.Next(rest)
+		must(err == nil, "what was read is no batch: %v", err)
+		l.ends[b.BaseOffset()], rest = b.NextOffset(), after
+	}
 	each(l.log, func(_ record.Batch, rec *record.Record) {
 		if rec.Offset >= l.start {
 			l.records = append(l.records, full{rec.Offset, string(rec.Key), nameOfRecord(rec), rec.Value == nil, rec.Timestamp})
