@@ -159,27 +159,6 @@ func (p *place) wrong(log []read) (faults []string) {
 	return faults
 }
 
-// wrongChildren compares a child with what the script makes of its parent.
-func wrongChildren(parent, child []read) (faults []string) {
-	var want, got []string
-	for _, r := range parent {
-		if keeps(r.value) {
-			want = append(want, childOf(r.value))
-		}
-	}
-	for _, r := range child {
-		got = append(got, r.value)
-	}
-	if !slices.Equal(want, got) {
-		i := 0
-		for i < min(len(want), len(got)) && want[i] == got[i] {
-			i++
-		}
-		faults = append(faults, fmt.Sprintf("%d children of %d are right, there should be %d; then %q", i, len(got), len(want), got[i:min(i+1, len(got))]))
-	}
-	return faults
-}
-
 // whole reads a replica's log, all of it. The first batch may begin before the log does.
 func (w *World) whole(n *node, id model.PartitionID) (log []byte) {
 	h, ok := n.cores.Handle(id)
@@ -244,32 +223,7 @@ func (w *World) unsettled() (why []error) {
 	if w.load.script.down.Load() {
 		w.load.script.down.Store(false)
 	}
-	for i := range int32(2) {
-		if at, high := w.taken(i); at < high {
-			why = append(why, fmt.Errorf("children %d have taken %d of %d", i, at, high))
-		}
-	}
-	return why
-}
-
-// taken tells how far a child has taken its parent, and where that ends, at node 0.
-func (w *World) taken(index int32) (at, high model.Offset) {
-	m := w.nodes[0].cluster.Metadata()
-	in, ok := m.Topic(parentsTopic)
-	out, made := m.Topic(childrenTopic)
-	if !ok || !made {
-		return 0, 1
-	}
-	parent, is := w.nodes[0].cores.Handle(in.PartitionID(index))
-	child, are := w.nodes[0].cores.Handle(out.PartitionID(index))
-	if !is || !are {
-		return 0, 1
-	}
-	_ = parent.Query(context.Background(), func(p *partition.Partition) { high = p.HighWatermark() })
-	_ = child.Query(context.Background(), func(p *partition.Partition) {
-		at = p.Source(model.SourceKey{Script: scriptID, Parent: parent.ID}).Offset
-	})
-	return at, high
+	return append(why, w.scriptUnsettled()...)
 }
 
 // judge holds what the nodes have against what clients know.
@@ -312,7 +266,7 @@ func (w *World) judge() {
 		w.log("%s-%d has %d records, %x", t.Name, id.Index, len(records), sha256.Sum256(log))
 	})
 	for index, parent := range logs[parentsTopic] {
-		for _, f := range wrongChildren(parent, logs[childrenTopic][index]) {
+		for _, f := range wrongChildren(parent, logs[childrenTopic][index], w.load.script.plans.all(index)) {
 			w.broken("%s-%d: %s", childrenTopic, index, f)
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/millrace-io/millrace/broker/produce"
 	"github.com/millrace-io/millrace/broker/pull"
 	"github.com/millrace-io/millrace/broker/raft"
+	"github.com/millrace-io/millrace/broker/script"
 	"github.com/millrace-io/millrace/pacemaker"
 )
 
@@ -95,7 +96,7 @@ func (w *World) start(id model.NodeID) {
 		Exists: func(id model.PartitionID) bool { _, ok := n.cluster.Metadata().Partition(id); return ok },
 	})
 	n.pace = pacemaker.New(pacemaker.Options{
-		Node: id, Reader: n.fetch, Children: n.verbs, Sidecar: w.load.script.sidecar(), View: n.view(), Plans: &w.load.script.plans, Log: quiet,
+		Node: id, Reader: n.fetch, Children: n.verbs, Sidecar: w.load.script.sidecar(), View: script.View{Cluster: n.cluster, Log: quiet}, Plans: &w.load.script.plans, Log: quiet,
 	})
 	n.work.Go(n.followLeaders)
 	n.work.Go(func() { n.pace.Run(n.ctx) })

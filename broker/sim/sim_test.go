@@ -80,6 +80,7 @@ var expected = []string{
 	"old generation refused", "former process refused",
 	"kept read", "deleted", "delete refused", "out of range", "gone is out of range", "log start found", "old records due", "many records due",
 	"cleaned", "offsets cleaned", "horizon due", "tombstone gone",
+	"script deployed", "script redeployed", "script deployed anew", "script sought", "script paused", "script resumed",
 	"raft: busy", "raft: deaf", "raft: dropped without a leader", "raft: elected", "raft: forwarded", "raft: gave up", "raft: installed",
 	"raft: replayed", "raft: snapshot", "raft: taken by a deposed leader", "raft: truncated", "raft: unknown",
 }

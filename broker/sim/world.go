@@ -188,6 +188,7 @@ func (w *World) once() {
 		{2, "flush", w.flush},
 		{12, "kept", w.stepKept},
 		{6, "house", w.keepHouse},
+		{1, "script", w.stepScript},
 	}
 	if w.faults {
 		all = append(all, event{1, "fault", w.fault})
