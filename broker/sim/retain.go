@@ -10,6 +10,7 @@ import (
 	"github.com/millrace-io/millrace/broker/model"
 	"github.com/millrace-io/millrace/broker/partition"
 	"github.com/millrace-io/millrace/broker/record"
+	"github.com/millrace-io/millrace/broker/segment"
 )
 
 // starts is what is known of where a log begins. Owned by the driver.
@@ -150,14 +151,17 @@ func (w *World) keepHouse() {
 	w.load.kept.proposed()
 	n.cores.Housekeep(h.Shard)
 	w.o.Still()
-	after, still := w.look(n, h.ID)
-	if !ok || !still || n.dead() || n.fs.Stopped() {
+	if !ok {
+		return
+	}
+	for _, c := range w.load.kept.proposed() { // also if the node dies of this: Raft may have it
+		w.due(n, h, before, c)
+	}
+	after, ok := w.look(n, h.ID)
+	if !ok || n.dead() || n.fs.Stopped() {
 		return
 	}
 	w.log("%d node %d keeps %s: it has %d records from %d on, and had %d", w.step, n.id, h.Topic, len(after.records), after.start, len(before.records))
-	for _, c := range w.load.kept.proposed() {
-		w.due(n, h, before, c)
-	}
 	for _, f := range wrongClean(before, after) {
 		w.broken("node %d cleans %s: %s", n.id, h.Topic, f)
 	}
@@ -202,15 +206,15 @@ func (r *rules) wrongAge(l look, to model.Offset, now time.Time) string {
 	return l.within(to)
 }
 
-// wrongSize says why it must not because of retention.bytes: of what a segment has of its
-// own, its header, it may have too little.
+// wrongSize says why it must not because of retention.bytes, which counts what segments
+// have of their own too: as if all of them stayed.
 func (r *rules) wrongSize(l look, to model.Offset) string {
-	left := int64(l.segments * segmentHeader)
+	left := int64(l.segments * segment.HeaderSize)
 	for rest := l.log; len(rest) > 0; {
 		b, after, err := record.Next(rest)
 		must(err == nil, "what was read is no batch: %v", err)
 		if b.NextOffset() > to {
-			left += int64(len(b))
+			left += int64(segment.FrameOverhead + len(b))
 		}
 		rest = after
 	}
@@ -227,9 +231,6 @@ func (l *look) within(to model.Offset) string {
 	}
 	return ""
 }
-
-// segmentHeader is what a segment has before its first batch, in bytes.
-const segmentHeader = 32
 
 // judgeStarts holds where the replicas of a partition begin against what is known, and
 // gives that of node 0.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/millrace-io/millrace/broker/model"
+	"github.com/millrace-io/millrace/broker/segment"
 )
 
 // TestTrimmedCheckerFails: a log that begins where it may passes, and every way of having
@@ -87,7 +88,7 @@ func TestRulesCheckerFails(t *testing.T) {
 		l.log = append(l.log, b...)
 	}
 	size := int64(len(l.log) / 6)
-	r.bytes = 2*size + segmentHeader
+	r.bytes = 2*(size+segment.FrameOverhead) + segment.HeaderSize
 	for name, c := range map[string]struct {
 		why   string
 		wrong bool
