@@ -11,8 +11,8 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 ENGINE  := build/js-engine/millrace-js.wasm
 
 # Rooms where goroutines share something, or must not.
-RACED := ./broker/core ./broker/produce ./broker/fetch ./broker/raft ./broker/cluster ./broker/coordinator \
-	./broker/script ./broker/kafka ./broker/peer ./pacemaker ./plugins
+RACED := ./broker/core ./broker/produce ./broker/fetch ./broker/raft ./broker/cluster ./broker/move \
+	./broker/coordinator ./broker/script ./broker/kafka ./broker/peer ./pacemaker ./plugins
 
 .PHONY: setup build engine test vet soak compat bench demo generate clean
 

@@ -3,6 +3,7 @@ package disk
 import (
 	"maps"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 )
 
@@ -87,6 +88,9 @@ func (c *Crashing) Crash(seed uint64) *Crashing {
 	maps.Copy(after.dirs, dirs)
 	copies := map[*node]*node{}
 	for _, name := range slices.Sorted(maps.Keys(names)) {
+		for dir := filepath.Dir(name); !after.dirs[dir]; dir = filepath.Dir(dir) {
+			after.dirs[dir] = true // it was removed when it was empty, and it was not
+		}
 		old := names[name]
 		if copies[old] == nil {
 			b := luck.content(old)

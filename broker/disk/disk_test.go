@@ -205,6 +205,35 @@ func TestRenamedDirectory(t *testing.T) {
 	}
 }
 
+// TestRemovedDirectory: a directory that had a name in it, as the disk knows, is there.
+func TestRemovedDirectory(t *testing.T) {
+	c := NewCrashing()
+	check(t, c.MkdirAll("/a/b"))
+	must[File](t)(c.Create("/a/b/x"))
+	check(t, c.SyncDir("/a/b"))
+	check(t, RemoveAll(c, "/a"))
+	found := 0
+	for seed := range uint64(50) {
+		after := c.Crash(seed)
+		if _, err := after.Stat("/a/b/x"); err != nil {
+			continue
+		}
+		found++
+		if names, err := after.List("/a"); err != nil || !slices.Equal(names, []string{"b"}) {
+			t.Fatalf("/a/b/x is there, in /a %q, %v", names, err)
+		}
+	}
+	if found == 0 || found == 50 {
+		t.Fatalf("found %d times of 50", found)
+	}
+	check(t, c.SyncDir("/"))
+	for seed := range uint64(50) {
+		if _, err := c.Crash(seed).Stat("/a/b/x"); err == nil {
+			t.Fatal("the removal was synced, and its file is there")
+		}
+	}
+}
+
 // TestFence: what was opened stays valid, and a name means nothing any more.
 func TestFence(t *testing.T) {
 	memory := NewMemory()

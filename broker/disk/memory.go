@@ -70,11 +70,13 @@ func resize(b []byte, size int64) []byte {
 }
 
 // nameChange gives name to node, or takes it away (nil); from is the name that a
-// rename takes away in the same step. With dir it moves all that is below from.
+// rename takes away in the same step. With dir it moves all that is below from. What is
+// gone with its directory is so durably once the directory that had that is synced: gone.
 type nameChange struct {
 	name, from string
 	node       *node
 	dir        bool
+	gone       string
 }
 
 // Memory is a file system in memory, for tests and for data that need not last.
@@ -208,6 +210,11 @@ func (m *Memory) Remove(name string) error {
 			return stop
 		}
 		delete(m.dirs, name)
+		for i, c := range m.pending {
+			if filepath.Dir(c.name) == name || c.gone == name {
+				m.pending[i].gone = filepath.Dir(name)
+			}
+		}
 		return stop
 	}
 	n := m.names[name]
@@ -382,7 +389,7 @@ func (m *Memory) SyncDir(dir string) error {
 	}
 	kept := m.pending[:0]
 	for _, c := range m.pending {
-		if filepath.Dir(c.name) != dir {
+		if filepath.Dir(c.name) != dir && c.gone != dir {
 			kept = append(kept, c)
 			continue
 		}

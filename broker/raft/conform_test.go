@@ -2,6 +2,7 @@ package raft
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -22,13 +23,13 @@ var (
 )
 
 // conformOps is how many things are done to three nodes in one history.
-const conformOps = 40
+const conformOps = 60
 
 const conformNodes = 3
 
 // site is what a history is played on.
 type site interface {
-	open(n int) node
+	open(n int) mover
 	cut(n int, cut bool)
 	// lead asks that a node lead, if it can be.
 	lead(n int)
@@ -49,12 +50,14 @@ type conform struct {
 	t       *testing.T
 	site    site
 	dice    *rand.Rand
-	nodes   [conformNodes]node
+	nodes   [conformNodes]mover
 	work    sync.WaitGroup
 	changes sync.WaitGroup
 
 	mu       sync.Mutex
-	machines [conformNodes]*ledger
+	machines [conformNodes]*ledger // nil: the node has no replica
+	group    conformGroup
+	members  []*ledger // at the end
 	outcomes []told
 	terms    map[model.LeaderEpoch]model.NodeID
 	kinds    map[string]int
@@ -78,21 +81,30 @@ func (c *conform) ledger(n int) *ledger {
 }
 
 func (c *conform) start(n int) {
-	was := c.ledger(n)
-	m := &ledger{node: n, of: c}
-	if was != nil {
-		was.mu.Lock() // a snapshot of the node that was stopped may be on its way still
-		m.index, m.durable, m.kept, m.skip = was.durable, was.durable, was.kept, was.durable
-		m.entries, m.indexes = slices.Clone(was.entries[:was.kept]), slices.Clone(was.indexes[:was.kept])
-		was.mu.Unlock()
-	}
-	c.mu.Lock()
-	c.machines[n] = m
-	c.mu.Unlock()
 	c.nodes[n] = c.site.open(n)
 	changes := c.nodes[n].Changes()
 	c.changes.Go(func() { c.follow(n, changes) })
-	if err := c.nodes[n].StartPartition(shard, []model.NodeID{0, 1, 2}, m); err != nil {
+	if was := c.ledger(n); was != nil {
+		c.again(n, was)
+	}
+}
+
+// again starts a node's replica with what it had made durable.
+func (c *conform) again(n int, was *ledger) {
+	m := &ledger{node: n, of: c, birth: was.birth}
+	was.mu.Lock() // a snapshot of the node that was stopped may be on its way still
+	m.index, m.durable, m.kept, m.skip = was.durable, was.durable, was.kept, was.durable
+	m.entries, m.indexes = slices.Clone(was.entries[:was.kept]), slices.Clone(was.indexes[:was.kept])
+	was.mu.Unlock()
+	c.run(n, m)
+}
+
+// run starts a node's replica.
+func (c *conform) run(n int, m *ledger) {
+	c.mu.Lock()
+	c.machines[n] = m
+	c.mu.Unlock()
+	if err := c.nodes[n].StartReplica(Replica{Shard: shard, Birth: m.birth, Members: conformFounders, Joins: m.birth > 0}, m); err != nil {
 		c.broken("node %d: %v", n, err)
 	}
 }
@@ -129,8 +141,7 @@ func (c *conform) saw(kind string) {
 
 // propose has a node propose a command that no other has; its outcome comes in time.
 func (c *conform) propose(n int) *Proposal {
-	c.commands++
-	cmd := fmt.Sprint("command ", c.commands)
+	cmd := c.command()
 	p, err := c.nodes[n].Propose(shard, []byte(cmd), time.Second)
 	if err != nil {
 		c.decide(told{cmd: cmd, err: err})
@@ -138,6 +149,13 @@ func (c *conform) propose(n int) *Proposal {
 	}
 	c.work.Go(func() { c.decide(told{cmd: cmd, err: p.Failed()}) })
 	return p
+}
+
+func (c *conform) command() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.commands++
+	return fmt.Sprint("command ", c.commands)
 }
 
 func (c *conform) decide(o told) {
@@ -171,12 +189,20 @@ func (c *conform) acked() (all []string) {
 // barrier holds that a read behind a barrier sees what was applied before it.
 func (c *conform) barrier(n int) {
 	before, at, m := c.acked(), c.nodes[n], c.ledger(n)
+	if m == nil {
+		return
+	}
 	c.work.Go(func() {
-		if at.Barrier(c.t.Context(), shard) != nil {
+		ctx, cancel := context.WithTimeout(c.t.Context(), conformWait)
+		defer cancel()
+		if at.Barrier(ctx, shard) != nil {
 			c.saw("barrier denied")
 			return
 		}
 		c.saw("barrier")
+		if c.ledger(n) != m { // another replica has passed it
+			return
+		}
 		there := m.seen()
 		for _, cmd := range before {
 			if !slices.ContainsFunc(there, func(b []byte) bool { return string(b) == cmd }) {
@@ -188,6 +214,9 @@ func (c *conform) barrier(n int) {
 
 func (c *conform) snapshot(n int) {
 	at, m := c.nodes[n], c.ledger(n)
+	if m == nil {
+		return
+	}
 	m.mu.Lock()
 	through := m.index
 	m.mu.Unlock()
@@ -204,7 +233,7 @@ func (c *conform) snapshot(n int) {
 // once does one thing to the nodes: at most one is down or cut off at a time.
 func (c *conform) once(down, away *int) {
 	n := c.dice.IntN(conformNodes)
-	switch k := c.dice.IntN(20); {
+	switch k := c.dice.IntN(24); {
 	case k < 2 && *down < 0 && *away < 0:
 		c.stop(n)
 		*down = n
@@ -226,15 +255,19 @@ func (c *conform) once(down, away *int) {
 		c.barrier(n)
 	case k < 11:
 		c.snapshot(n)
+	case k < 15:
+		c.change(n, c.dice.IntN(100))
 	default:
 		c.propose(n)
 	}
+	c.tend()
 }
 
 // play makes one history and holds it against the contract.
 func (c *conform) play() {
 	c.terms, c.kinds = map[model.LeaderEpoch]model.NodeID{}, map[string]int{}
 	for n := range conformNodes {
+		c.machines[n] = &ledger{node: n, of: c}
 		c.start(n)
 	}
 	down, away := -1, -1
@@ -258,18 +291,20 @@ func (c *conform) play() {
 	c.judge()
 }
 
-// end waits until all have applied a last command.
+// end waits until all members have applied a last command.
 func (c *conform) end() {
 	deadline := time.Now().Add(peersPatience)
 	for n := 0; time.Now().Before(deadline); n = (n + 1) % conformNodes {
 		before := len(c.acked())
+		c.change(n, justAsk)
 		if p := c.propose(n); p == nil {
 			c.site.pass()
 			continue
 		}
 		for range 50 {
+			c.tend()
 			c.site.pass()
-			if len(c.acked()) > before && c.level() {
+			if c.members = c.inGroup(); len(c.acked()) > before && level(c.members) {
 				return
 			}
 		}
@@ -277,18 +312,33 @@ func (c *conform) end() {
 	c.broken("the nodes do not come to agree")
 }
 
-// level tells whether all machines have the same number of entries.
-func (c *conform) level() bool {
-	want := len(c.ledger(0).seen())
-	return len(c.ledger(1).seen()) == want && len(c.ledger(2).seen()) == want
+// level tells whether all members have the same number of entries.
+func level(members []*ledger) bool {
+	have := map[int]bool{}
+	for _, m := range members {
+		if m == nil {
+			return false
+		}
+		have[len(m.seen())] = true
+	}
+	return len(have) == 1
 }
 
-// judge holds what the machines have against what proposers were told.
+// judge holds what the machines have against what proposers were told. One that has left
+// the group has the beginning of what the members have.
 func (c *conform) judge() {
-	order := c.machines[0].entries
+	var order [][]byte
+	for _, m := range c.members {
+		if len(m.entries) >= len(order) {
+			order = m.entries
+		}
+	}
 	for n, m := range c.machines {
-		if !slices.EqualFunc(m.entries, order, bytes.Equal) {
-			c.broken("node %d has %d entries in another order than node 0 its %d", n, len(m.entries), len(order))
+		if m == nil {
+			continue
+		}
+		if has := len(m.entries); has > len(order) || has < len(order) && slices.Contains(c.members, m) || !slices.EqualFunc(m.entries, order[:has], bytes.Equal) {
+			c.broken("node %d has %d entries that are not the members' %d", n, has, len(order))
 		}
 		if !slices.IsSorted(m.indexes) || len(slices.Compact(slices.Clone(m.indexes))) != len(m.indexes) {
 			c.broken("indexes of node %d do not rise: %v", n, m.indexes)
@@ -326,10 +376,14 @@ type netSite struct {
 	faults bool
 }
 
-func (s *netSite) open(n int) node     { return s.net.Open(model.NodeID(n), nil) }
+func (s *netSite) open(n int) mover    { return s.net.Open(model.NodeID(n), nil) }
 func (s *netSite) cut(n int, cut bool) { s.net.Cut(model.NodeID(n), cut) }
-func (s *netSite) lead(n int)          { s.net.Elect(shard, model.NodeID(n)) }
 func (s *netSite) calm()               { s.faults = false }
+func (s *netSite) lead(n int) {
+	if at := s.net.nodes[s.net.Leads(shard)]; at == nil || at.Transfer(shard, model.NodeID(n)) != nil {
+		s.net.Elect(shard, model.NodeID(n))
+	}
+}
 func (s *netSite) pass() {
 	for range s.dice.IntN(60) {
 		s.net.Step(s.dice, s.faults)
@@ -342,7 +396,7 @@ type hostSite struct {
 	peers *peers
 }
 
-func (s *hostSite) open(n int) node {
+func (s *hostSite) open(n int) mover {
 	s.peers.reopen(s.t, n)
 	return s.peers.hosts[n]
 }
@@ -396,6 +450,7 @@ func TestConform(t *testing.T) {
 	t.Logf("%v, of the net %v", kinds, seen)
 	for _, k := range []string{
 		"applied", "refused", "unknown, and there", "unknown, and not there", "restart", "cut", "snapshot", "installed", "barrier", "barrier denied",
+		"learner added", "promoted", "removed", "change refused", "change rejected", "change unknown", "came in", "went out", "started again",
 	} {
 		if kinds[k] == 0 {
 			t.Errorf("in %d histories: no %q", *conformSeeds, k)
@@ -403,7 +458,8 @@ func TestConform(t *testing.T) {
 	}
 	for _, k := range []string{
 		"taken", "forwarded", "dropped", "dropped without a leader", "busy", "lost", "late", "ghost", "deaf", "unknown", "truncated", "gave up",
-		"taken by a deposed leader", "elected", "replayed", "installed", "confirmed", "denied",
+		"taken by a deposed leader", "elected", "replayed", "installed", "confirmed", "denied", "replicated some", "change dropped", "change rejected",
+		"left", "handed over", "dropped for another leader",
 	} {
 		if seen[k] == 0 {
 			t.Errorf("in %d histories of the net: no %q", *conformSeeds, k)
@@ -439,23 +495,23 @@ func TestConformJudgeFails(t *testing.T) {
 		m.entries, m.indexes = slices.Delete(m.entries, i, i+1), slices.Delete(m.indexes, i, i+1)
 	}
 	with := func(c *conform, cmd string) {
-		for _, m := range c.machines {
+		for _, m := range c.members {
 			m.index++
 			m.entries, m.indexes = append(m.entries, []byte(cmd)), append(m.indexes, m.index)
 		}
 	}
 	for name, spoil := range map[string]func(c *conform){
 		"nothing":          func(*conform) {},
-		"lost on one node": func(c *conform) { without(c.machines[1], applied(c)) },
+		"lost on one node": func(c *conform) { without(c.members[1], applied(c)) },
 		"lost on all": func(c *conform) {
-			for _, m := range c.machines {
+			for _, m := range c.members {
 				without(m, applied(c))
 			}
 		},
 		"applied twice":       func(c *conform) { with(c, applied(c)) },
 		"nobody's":            func(c *conform) { with(c, "command of nobody") },
-		"swapped on one node": func(c *conform) { e := c.machines[2].entries; e[0], e[1] = e[1], e[0] },
-		"indexes fall":        func(c *conform) { x := c.machines[0].indexes; x[0], x[1] = x[1], x[0] },
+		"swapped on one node": func(c *conform) { e := c.members[1].entries; e[0], e[1] = e[1], e[0] },
+		"indexes fall":        func(c *conform) { x := c.members[0].indexes; x[0], x[1] = x[1], x[0] },
 		"dropped and there": func(c *conform) {
 			with(c, "command that was dropped")
 			c.decide(told{cmd: "command that was dropped", err: ErrDropped})

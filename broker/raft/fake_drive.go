@@ -58,14 +58,16 @@ func (n *FakeNet) acts(faults bool) (all []act) {
 	}
 	for _, shard := range slices.Sorted(maps.Keys(n.groups)) {
 		g := n.groups[shard]
-		for _, node := range g.members {
+		for _, node := range slices.Sorted(maps.Keys(n.nodes)) {
+			r := n.running(shard, node)
+			if r == nil {
+				continue
+			}
 			add := func(weight int, name string, do func()) {
 				all = append(all, act{weight, name, shard, node, do})
 			}
-			n.groupActs(g, node, faults, add)
-			if r := n.running(shard, node); r != nil {
-				n.runActs(g, r, faults, add)
-			}
+			n.groupActs(g, r, faults, add)
+			n.runActs(g, r, faults, add)
 		}
 	}
 	for i, p := range n.flying {
@@ -91,9 +93,13 @@ func (n *FakeNet) acts(faults bool) (all []act) {
 }
 
 // groupActs are those of Raft itself.
-func (n *FakeNet) groupActs(g *fakeGroup, node model.NodeID, faults bool, add func(int, string, func())) {
+func (n *FakeNet) groupActs(g *fakeGroup, r *fakeRun, faults bool, add func(int, string, func())) {
+	node := r.node.id
 	if n.news(g, node) {
 		add(oftenWeight, "replicate", func() { n.replicate(g, node) })
+		if faults {
+			add(seldomWeight, "replicate some", func() { n.replicateSome(g, node) })
+		}
 	}
 	leaderless := g.leader == model.NoNode || n.running(g.shard, g.leader) == nil || n.cut[g.leader]
 	if (leaderless || faults && node != g.leader) && n.electable(g, node) {
@@ -103,16 +109,43 @@ func (n *FakeNet) groupActs(g *fakeGroup, node model.NodeID, faults bool, add fu
 		}
 		add(weight, "elect", func() { n.elect(g, node) })
 	}
-	// A leader that reaches no majority gives up; one that was deposed does not know.
-	r := n.running(g.shard, node)
-	if n.cut[node] && r != nil && r.leader.Leader == node {
-		add(rareWeight, "give up", func() {
-			n.believe(r, LeaderChange{Shard: g.shard, Leader: model.NoNode, Term: r.leader.Term})
-			if g.leader == node {
-				g.leader = model.NoNode
-			}
-			n.saw("gave up")
-		})
+	if n.deserted(g, r) {
+		add(rareWeight, "give up", func() { n.giveUp(g, r) })
+	}
+	if r.transfer != model.NoNode {
+		add(seldomWeight, "hand over", func() { n.handOver(g, r) })
+	}
+}
+
+// deserted tells whether a replica believes in a leader that does not reach it, or in
+// itself without a majority. A leader of an earlier term, and one that does not know the
+// replica, sends it nothing.
+func (n *FakeNet) deserted(g *fakeGroup, r *fakeRun) bool {
+	if r.leader.Leader == model.NoNode {
+		return false
+	}
+	lead := n.running(g.shard, g.leader)
+	if lead == nil || n.cut[g.leader] || n.cut[r.node.id] || r.leader.Term != g.term {
+		return true
+	}
+	return r == lead && !n.reaches(lead) || r != lead && !lead.knowsOf(r.member)
+}
+
+// giveUp has a replica believe in no leader.
+func (n *FakeNet) giveUp(g *fakeGroup, r *fakeRun) {
+	if r.leader.Leader == r.node.id && g.leader == r.node.id {
+		g.leader = model.NoNode
+		n.saw("gave up")
+	}
+	n.believe(r, LeaderChange{Shard: g.shard, Leader: model.NoNode, Term: r.leader.Term})
+}
+
+// handOver has another lead if it can; it is tried once.
+func (n *FakeNet) handOver(g *fakeGroup, r *fakeRun) {
+	to := r.transfer
+	r.transfer = model.NoNode
+	if g.leader == r.node.id && !n.cut[r.node.id] && n.elect(g, to) {
+		n.saw("handed over")
 	}
 }
 
@@ -125,7 +158,7 @@ func (n *FakeNet) runActs(g *fakeGroup, r *fakeRun, faults bool, add func(int, s
 			add(rareWeight, "drop", func() { r.next().tell(verdict{err: ErrDropped}); n.saw("dropped") })
 		}
 	}
-	if r.applied < r.knows && !r.recovering {
+	if r.reached < r.knows && !r.recovering {
 		add(oftenWeight, "apply", func() { n.apply(g, r) })
 	}
 	if len(r.barriers) > 0 && n.confirms(g, r) {
@@ -185,12 +218,14 @@ func (n *FakeNet) take(g *fakeGroup, r *fakeRun) {
 	case r.leader.Leader == model.NoNode:
 		p.tell(verdict{err: ErrDropped})
 		n.saw("dropped without a leader")
+	case r.transfer != model.NoNode:
+		p.tell(verdict{err: ErrDropped})
+		n.saw("dropped for another leader")
 	case r.leader.Leader != r.node.id:
 		n.flying = append(n.flying, p) // silently
 		n.saw("forwarded")
 	case g.leader == r.node.id:
-		g.append(p.cmd, p)
-		n.commit(g)
+		n.write(g, r, p)
 		n.saw("taken")
 	default: // a deposed leader's log goes nowhere
 		n.lost = append(n.lost, p)
@@ -214,16 +249,32 @@ func (n *FakeNet) arrive(i int) {
 	case p.told:
 		n.saw("ghost")
 	}
-	g.append(p.cmd, p)
+	n.write(g, n.running(p.shard, g.leader), p)
+}
+
+// write has the leader take a proposal. It takes no change of members while another is
+// not applied; that one's place in the log is taken all the same.
+func (n *FakeNet) write(g *fakeGroup, lead *fakeRun, p *fakeProposal) {
+	pending := func(e termEntry) bool { return e.change != nil }
+	if p.change != nil && slices.ContainsFunc(g.entries[lead.reached:], pending) {
+		p.tell(verdict{err: ErrDropped})
+		n.saw("change dropped")
+		g.append(lead, nil, nil)
+	} else {
+		g.append(lead, p.cmd, p)
+	}
 	n.commit(g)
 }
 
-// apply hands a machine the next entries that are committed.
+// apply hands a machine the next entries that are committed, up to a change of members.
 func (n *FakeNet) apply(g *fakeGroup, r *fakeRun) {
-	to := min(r.applied+applyAtOnce, r.knows)
+	to := min(r.reached+applyAtOnce, r.knows)
+	if i := slices.IndexFunc(g.entries[r.reached:to], func(e termEntry) bool { return e.change != nil }); i >= 0 {
+		to = r.reached + uint64(i) + 1
+	}
 	var entries []Entry
-	for _, e := range g.entries[r.applied:to] {
-		if len(e.Cmd) > 0 {
+	for _, e := range g.entries[r.reached:to] {
+		if len(e.Cmd) > 0 && e.Index > r.applied {
 			entries = append(entries, e.Entry)
 		}
 	}
@@ -244,16 +295,58 @@ func (n *FakeNet) apply(g *fakeGroup, r *fakeRun) {
 			return
 		}
 	}
-	r.applied = to
+	r.applied, r.reached = max(r.applied, to), to
 	for i, e := range entries {
 		if n.Applied != nil {
 			n.Applied(r.node.id, g.shard, e)
 		}
-		if p := g.waiting[e.Index]; p != nil && p.node == r.node {
-			p.tell(verdict{result: results[i]})
-			delete(g.waiting, e.Index)
-			n.saw("applied")
-		}
+		n.answer(g, r, e.Index, verdict{result: results[i]})
+	}
+	if e := g.entries[to-1]; e.change != nil {
+		n.change(g, r, e)
+	}
+}
+
+// answer tells whoever waits for an entry, once its own node has applied it.
+func (n *FakeNet) answer(g *fakeGroup, r *fakeRun, index uint64, v verdict) {
+	if p := g.waiting[index]; p != nil && p.node == r.node {
+		p.tell(v)
+		delete(g.waiting, index)
+		n.saw("applied")
+	}
+}
+
+// change has a replica take a change of members, which the group may reject.
+func (n *FakeNet) change(g *fakeGroup, r *fakeRun, e termEntry) {
+	was := r.roster
+	r.roster = g.roster(e.Index)
+	v := verdict{}
+	if r.roster.change == was.change {
+		v.err = ErrMembersChanged
+		n.saw("change rejected")
+	}
+	n.answer(g, r, e.Index, v)
+	if g.leader == r.node.id {
+		n.commit(g) // of fewer
+	}
+	if !was.removed[r.member.id()] && r.roster.removed[r.member.id()] {
+		n.leave(r)
+	}
+}
+
+// leave has a replica stop that has heard that it is out of its group.
+func (n *FakeNet) leave(r *fakeRun) {
+	n.saw("left")
+	if r.leader.Leader == r.node.id {
+		n.believe(r, LeaderChange{Shard: r.shard, Leader: model.NoNode, Term: r.leader.Term})
+	}
+	r.gone = true
+	r.node.silence(r)
+	if m := r.partition; m != nil {
+		r.partition = nil
+		n.mu.Unlock()
+		r.node.ask(m.Close)
+		n.mu.Lock()
 	}
 }
 
@@ -261,19 +354,19 @@ func (n *FakeNet) apply(g *fakeGroup, r *fakeRun) {
 func (n *FakeNet) confirms(g *fakeGroup, r *fakeRun) bool {
 	return r.leader.Leader == g.leader && r.leader.Term == g.term && g.leader != model.NoNode &&
 		n.running(g.shard, g.leader) != nil && !n.cut[g.leader] && !n.cut[r.node.id] && !r.recovering &&
-		g.commit > 0 && g.entries[g.commit-1].term == g.term && n.reaches(g) &&
+		g.commit > 0 && g.entries[g.commit-1].term == g.term && n.reaches(n.running(g.shard, g.leader)) &&
 		slices.ContainsFunc(r.barriers, func(b *fakeBarrier) bool { return b.index == 0 })
 }
 
 // reaches tells whether the leader has a majority with it.
-func (n *FakeNet) reaches(g *fakeGroup) bool {
+func (n *FakeNet) reaches(lead *fakeRun) bool {
 	there := 0
-	for _, m := range g.members {
-		if n.running(g.shard, m) != nil && !n.cut[m] {
+	for id := range lead.roster.voters {
+		if r := n.peer(lead.shard, id); r != nil && !n.cut[r.node.id] {
 			there++
 		}
 	}
-	return there >= g.majority()
+	return lead.majority(there)
 }
 
 // confirm gives all barriers of a node the index that they wait for.
@@ -287,7 +380,7 @@ func (n *FakeNet) confirm(g *fakeGroup, r *fakeRun) {
 }
 
 // passed tells whether what a barrier waits for is applied.
-func (r *fakeRun) passed(b *fakeBarrier) bool { return b.index > 0 && r.applied >= b.index }
+func (r *fakeRun) passed(b *fakeBarrier) bool { return b.index > 0 && r.reached >= b.index }
 
 func (b *fakeBarrier) tell(err error) bool {
 	b.done <- err
@@ -306,11 +399,11 @@ func (n *FakeNet) deny(r *fakeRun) {
 func (n *FakeNet) snapshot(g *fakeGroup, r *fakeRun) {
 	s := r.snapshots[0]
 	r.snapshots = r.snapshots[1:]
-	have, through := g.replicas[r.node.id], min(s.through, r.applied)
+	have, through := r.have, min(s.through, r.reached)
 	if r.controller != nil {
 		state, err := r.controller.Snapshot()
 		must(err == nil, "snapshot of the controller: %v", err)
-		have.snapshot, through = state, r.applied
+		have.snapshot, through = state, r.reached
 	} else {
 		n.mu.Unlock()
 		ok := r.node.ask(r.partition.Sync)

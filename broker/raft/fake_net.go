@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 
+	pb "github.com/lni/dragonboat/v4/raftpb"
+
 	"github.com/millrace-io/millrace/broker/model"
 )
 
@@ -17,7 +19,8 @@ import (
 // beginning; a term has one leader, whom only a replica with as much of the log as a
 // majority of its group can follow; an entry is committed once a majority holds it and
 // an entry of the leader's own term. What nobody else held of a deposed leader's log is
-// gone at once, where dragonboat might still bring it back. Members do not change.
+// gone at once, where dragonboat might still bring it back. Who is in a group is what a
+// replica has applied of its log, as for dragonboat: each counts by its own members.
 type FakeNet struct {
 	// Key orders commands that came to one node and shard between two steps, whose order
 	// of arrival is the scheduler's. nil: their bytes.
@@ -42,12 +45,12 @@ func NewFakeNet() *FakeNet {
 // fakeGroup is a shard's. Guarded by the net's mu.
 type fakeGroup struct {
 	shard    model.ShardID
-	members  []model.NodeID
+	founders []model.NodeID
 	entries  []termEntry // entry i has index i+1; replicas forget, the group does not
 	commit   uint64
 	term     model.LeaderEpoch
 	leader   model.NodeID // NoNode while there is none
-	replicas map[model.NodeID]*fakeReplica
+	replicas map[Member]*fakeReplica
 	// waiting are proposals in the log, by index.
 	waiting map[uint64]*fakeProposal
 }
@@ -55,6 +58,46 @@ type fakeGroup struct {
 type termEntry struct {
 	Entry
 	term model.LeaderEpoch
+	// floor is how far its leader knew the log to be committed: who holds the entry knows.
+	floor  uint64
+	change *pb.ConfigChange // nil: a command, or a leader's own
+}
+
+// newFakeGroup begins a log as dragonboat does: with its founders, decided.
+func newFakeGroup(shard model.ShardID, founders []model.NodeID) *fakeGroup {
+	g := &fakeGroup{
+		shard: shard, founders: slices.Sorted(slices.Values(founders)), leader: model.NoNode, term: 1,
+		commit: uint64(len(founders)), replicas: map[Member]*fakeReplica{}, waiting: map[uint64]*fakeProposal{},
+	}
+	for _, n := range g.founders {
+		m := Member{Node: n}
+		g.entries = append(g.entries, termEntry{
+			Entry: Entry{Index: g.last() + 1}, term: g.term, floor: g.commit,
+			change: &pb.ConfigChange{Type: pb.AddNode, ReplicaID: m.id(), Initialize: true, Address: target(n)},
+		})
+	}
+	return g
+}
+
+// roster is who is in the group by the log up to an index.
+func (g *fakeGroup) roster(upTo uint64) *roster {
+	r := newRoster(pb.Membership{})
+	for _, e := range g.entries[:upTo] {
+		if e.change != nil {
+			r.apply(e.change, e.Index)
+		}
+	}
+	return r
+}
+
+// held finds the replica of a group that a node has.
+func (g *fakeGroup) held(node model.NodeID) (m Member, have *fakeReplica) {
+	for m, have := range g.replicas {
+		if m.Node == node {
+			return m, have
+		}
+	}
+	return Member{}, nil
 }
 
 // fakeReplica is what a node has of a group on disk.
@@ -70,6 +113,7 @@ type fakeProposal struct {
 	node   *FakeNode
 	shard  model.ShardID
 	cmd    []byte
+	change *pb.ConfigChange // instead of cmd
 	answer chan verdict
 	told   bool
 }
@@ -108,6 +152,17 @@ func (n *FakeNet) Leads(shard model.ShardID) model.NodeID {
 	return model.NoNode
 }
 
+// Group tells who is in a group by the whole of its log, committed or not.
+func (n *FakeNet) Group(shard model.ShardID) Members {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	g := n.groups[shard]
+	if g == nil {
+		return Members{}
+	}
+	return g.roster(g.last()).members()
+}
+
 func (g *fakeGroup) last() uint64 { return uint64(len(g.entries)) }
 
 // lastCommand is the index of the last entry up to one that a machine is given.
@@ -117,45 +172,62 @@ func (g *fakeGroup) lastCommand(upTo uint64) uint64 {
 	return upTo
 }
 
-func (g *fakeGroup) majority() int { return len(g.members)/2 + 1 }
-
-// has is how much of the log a member holds.
-func (g *fakeGroup) has(m model.NodeID) uint64 {
-	if r := g.replicas[m]; r != nil {
-		return r.has
-	}
-	return 0
-}
-
-func (g *fakeGroup) append(cmd []byte, p *fakeProposal) {
-	g.entries = append(g.entries, termEntry{Entry{Index: g.last() + 1, Cmd: cmd}, g.term})
+// append has the leader write an entry.
+func (g *fakeGroup) append(lead *fakeRun, cmd []byte, p *fakeProposal) {
+	e := termEntry{Entry: Entry{Index: g.last() + 1, Cmd: cmd}, term: g.term, floor: g.commit}
 	if p != nil {
-		g.waiting[g.last()] = p
+		g.waiting[e.Index], e.change = p, p.change
 	}
-	g.replicas[g.leader].has = g.last()
+	if e.change != nil {
+		e.Cmd = nil // its machines do not see it
+	}
+	g.entries = append(g.entries, e)
+	lead.have.has = g.last()
 }
 
 // running gives a node's replica of a group, nil while it does not run.
 func (n *FakeNet) running(shard model.ShardID, node model.NodeID) *fakeRun {
 	if o := n.nodes[node]; o != nil {
-		return o.runs[shard]
+		if r := o.runs[shard]; r != nil && !r.gone {
+			return r
+		}
 	}
 	return nil
 }
 
-// electable tells whether a majority would have a node lead.
+// peer gives the replica of an id, nil while it does not run.
+func (n *FakeNet) peer(shard model.ShardID, id uint64) *fakeRun {
+	if r := n.running(shard, replicaNode(id)); r != nil && r.member.id() == id {
+		return r
+	}
+	return nil
+}
+
+// majority tells whether so many votes are one, by what a replica knows of its group.
+func (r *fakeRun) majority(votes int) bool { return votes > len(r.roster.voters)/2 }
+
+// votes tells whether a replica knows that it has one.
+func (r *fakeRun) votes() bool { return r.roster.voters[r.member.id()] != "" }
+
+// knowsOf tells whether another is in the group, as a replica knows it.
+func (r *fakeRun) knowsOf(m Member) bool {
+	return r.roster.voters[m.id()] != "" || r.roster.learners[m.id()] != ""
+}
+
+// electable tells whether a majority would have a node lead. It must have applied all
+// that it knows to be committed: there may be changes of members in it.
 func (n *FakeNet) electable(g *fakeGroup, node model.NodeID) bool {
 	r := n.running(g.shard, node)
-	if r == nil || r.recovering || n.cut[node] {
+	if r == nil || r.recovering || n.cut[node] || r.reached < r.knows || !r.votes() {
 		return false
 	}
 	votes := 0
-	for _, m := range g.members {
-		if n.running(g.shard, m) != nil && !n.cut[m] && g.has(m) <= g.has(node) {
+	for id := range r.roster.voters {
+		if v := n.peer(g.shard, id); v != nil && !n.cut[v.node.id] && v.have.has <= r.have.has {
 			votes++
 		}
 	}
-	return votes >= g.majority() && g.has(node) >= g.commit
+	return r.majority(votes)
 }
 
 // elect makes a node the leader under a new term, if a majority would have it: what it
@@ -164,7 +236,9 @@ func (n *FakeNet) elect(g *fakeGroup, node model.NodeID) bool {
 	if !n.electable(g, node) {
 		return false
 	}
-	has := g.replicas[node].has
+	r := n.running(g.shard, node)
+	has := r.have.has
+	must(has >= g.commit, "node %d is elected by shard %d with entries up to %d, and %d are committed", node, g.shard, has, g.commit)
 	for i := has + 1; i <= g.last(); i++ {
 		if p := g.waiting[i]; p != nil {
 			n.lost = append(n.lost, p)
@@ -173,12 +247,12 @@ func (n *FakeNet) elect(g *fakeGroup, node model.NodeID) bool {
 		}
 	}
 	g.entries = slices.Clone(g.entries[:has])
-	for _, r := range g.replicas {
-		r.has = min(r.has, has)
+	for _, have := range g.replicas {
+		have.has = min(have.has, has)
 	}
 	g.term++
 	g.leader = node
-	g.append(nil, nil) // a new leader's own entry: it takes an index, and no machine sees it
+	g.append(r, nil, nil) // a new leader's own entry: it takes an index, and no machine sees it
 	n.hear(g, node)
 	n.commit(g)
 	n.saw("elected")
@@ -191,7 +265,7 @@ func (n *FakeNet) hear(g *fakeGroup, node model.NodeID) {
 	if r == nil {
 		return
 	}
-	r.knows = max(r.knows, min(g.commit, g.replicas[node].has))
+	r.knows = max(r.knows, min(g.commit, r.have.has))
 	n.believe(r, LeaderChange{Shard: g.shard, Leader: g.leader, Term: g.term})
 }
 
@@ -204,15 +278,20 @@ func (n *FakeNet) believe(r *fakeRun, c LeaderChange) {
 
 // commit moves the commit index to what a majority holds, up to an entry of this term.
 func (n *FakeNet) commit(g *fakeGroup) {
-	if g.leader == model.NoNode {
+	lead := n.running(g.shard, g.leader)
+	if lead == nil || len(lead.roster.voters) == 0 {
 		return
 	}
 	var has []uint64
-	for _, m := range g.members {
-		has = append(has, g.has(m))
+	for id := range lead.roster.voters {
+		var holds uint64
+		if have := g.replicas[Member{replicaNode(id), replicaBirth(id)}]; have != nil {
+			holds = have.has
+		}
+		has = append(has, holds)
 	}
 	slices.Sort(has)
-	if to := has[len(has)-g.majority()]; to > g.commit && g.entries[to-1].term == g.term {
+	if to := has[(len(has)-1)/2]; to > g.commit && g.entries[to-1].term == g.term {
 		g.commit = to
 		n.hear(g, g.leader)
 	}
@@ -221,14 +300,13 @@ func (n *FakeNet) commit(g *fakeGroup) {
 // news tells whether a follower lacks something that its leader can bring it.
 func (n *FakeNet) news(g *fakeGroup, node model.NodeID) bool {
 	r, lead := n.running(g.shard, node), n.running(g.shard, g.leader)
-	if r == nil || lead == nil || node == g.leader || r.recovering || n.cut[node] || n.cut[g.leader] {
+	if r == nil || lead == nil || r == lead || r.recovering || n.cut[node] || n.cut[g.leader] || !lead.knowsOf(r.member) {
 		return false
 	}
-	have, of := g.replicas[node], g.replicas[g.leader]
-	if have.has < of.forgotten && lead.partition != nil {
-		return lead.applied > have.has
+	if r.have.has < lead.have.forgotten && lead.partition != nil {
+		return lead.reached > r.have.has
 	}
-	return r.leader.Term != g.term || r.leader.Leader != g.leader || have.has != of.has || r.knows != g.commit
+	return r.leader.Term != g.term || r.leader.Leader != g.leader || r.have.has != lead.have.has || r.knows != g.commit
 }
 
 // replicate brings a follower what is news to it.
@@ -237,31 +315,43 @@ func (n *FakeNet) replicate(g *fakeGroup, node model.NodeID) bool {
 		return false
 	}
 	r, lead := n.running(g.shard, node), n.running(g.shard, g.leader)
-	have, of := g.replicas[node], g.replicas[g.leader]
 	n.believe(r, LeaderChange{Shard: g.shard, Leader: g.leader, Term: g.term})
-	if have.has < of.forgotten {
+	if r.have.has < lead.have.forgotten {
 		return n.install(g, r, lead)
 	}
-	have.has = of.has
+	r.have.has = lead.have.has
 	n.commit(g)
 	n.hear(g, node)
 	n.saw("replicated")
 	return true
 }
 
+// replicateSome brings a follower half of the entries that it lacks, and no more news
+// than came with them.
+func (n *FakeNet) replicateSome(g *fakeGroup, node model.NodeID) {
+	r, lead := n.running(g.shard, node), n.running(g.shard, g.leader)
+	if !n.news(g, node) || r.have.has < lead.have.forgotten || lead.have.has-r.have.has < 2 {
+		return
+	}
+	n.believe(r, LeaderChange{Shard: g.shard, Leader: g.leader, Term: g.term})
+	r.have.has += (lead.have.has - r.have.has) / 2
+	r.knows = max(r.knows, min(g.entries[r.have.has-1].floor, r.have.has))
+	n.commit(g)
+	n.saw("replicated some")
+}
+
 // install sends a follower a snapshot in the place of entries that its leader has
 // forgotten: a note, or the controller's state.
 func (n *FakeNet) install(g *fakeGroup, r, lead *fakeRun) bool {
-	have := g.replicas[r.node.id]
+	have, of := r.have, lead.have
 	if lead.controller != nil {
-		of := g.replicas[g.leader]
 		have.has, have.forgotten, have.snapshot = of.forgotten, of.forgotten, of.snapshot
 		must(r.controller.Restore(slices.Clone(of.snapshot)) == nil, "the controller's snapshot is not read back")
-		r.applied, r.knows = have.has, have.has
+		r.follow(g, have.has)
 		n.saw("installed")
 		return true
 	}
-	through := lead.applied
+	through := lead.reached
 	var note []byte
 	n.mu.Unlock()
 	ok := lead.node.ask(func() (err error) { note, err = lead.partition.Note(); return err })
@@ -270,10 +360,16 @@ func (n *FakeNet) install(g *fakeGroup, r, lead *fakeRun) bool {
 		return false
 	}
 	have.has, have.forgotten, have.note = through, through, note
-	r.knows = through
+	r.knows, r.roster = through, g.roster(through)
 	n.saw("installed")
-	r.recover(have)
+	r.recover(g)
 	return true
+}
+
+// follow has a replica stand where a snapshot does.
+func (r *fakeRun) follow(g *fakeGroup, index uint64) {
+	r.applied, r.reached, r.knows = index, index, max(r.knows, index)
+	r.roster = g.roster(index)
 }
 
 // crashed takes a node that has stopped out of every group: what it led has no leader.

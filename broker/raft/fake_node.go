@@ -29,12 +29,18 @@ type FakeNode struct {
 type fakeRun struct {
 	node       *FakeNode
 	shard      model.ShardID
+	member     Member
+	have       *fakeReplica
 	partition  StateMachine
 	controller ControllerMachine
-	applied    uint64 // handed to the machine
+	applied    uint64 // the machine has: it may be ahead of what follows after a start
+	reached    uint64 // gone through since the start, with what it says of members
 	knows      uint64 // committed, as this node has heard
+	roster     *roster
+	gone       bool // out of its group, as it knows: it has stopped
 	leader     LeaderChange
-	busy       bool // it takes no proposals
+	transfer   model.NodeID // is to lead instead, or NoNode
+	busy       bool         // it takes no proposals
 	inbox      []*fakeProposal
 	sorted     int // of inbox, in order
 	barriers   []*fakeBarrier
@@ -84,26 +90,44 @@ func (o *FakeNode) Changes() <-chan LeaderChange { return o.changes.out }
 
 // StartPartition is as of Host: what the machine lacks is replayed to it in time.
 func (o *FakeNode) StartPartition(shard model.ShardID, members []model.NodeID, m StateMachine) error {
+	return o.StartReplica(Replica{Shard: shard, Members: members}, m)
+}
+
+// StartReplica is as of Host.
+func (o *FakeNode) StartReplica(of Replica, m StateMachine) error {
 	applied, err := m.Open(nil)
-	if err != nil {
-		return fmt.Errorf("start replica of shard %d: %w", shard, err)
+	if err == nil {
+		err = o.startReplica(of, m, applied)
 	}
+	if err != nil {
+		return fmt.Errorf("start replica of shard %d: %w", of.Shard, err)
+	}
+	return nil
+}
+
+func (o *FakeNode) startReplica(of Replica, m StateMachine, applied uint64) error {
 	o.net.mu.Lock()
 	defer o.net.mu.Unlock()
-	r, have := o.start(shard, members)
-	needs := o.net.groups[shard].lastCommand(have.forgotten)
-	if applied < needs && have.note == nil {
-		delete(o.runs, shard)
-		return fmt.Errorf("start replica of shard %d: %w: it stands at entry %d, the log begins behind %d", shard, ErrMachineBehind, applied, needs)
+	if _, held := o.birth(of.Shard); !held && applied > 0 {
+		return fmt.Errorf("%w: it is gone, and entry %d was applied already", ErrLogDamaged, applied)
 	}
-	r.partition, r.applied = m, max(applied, have.forgotten)
-	r.knows = min(r.applied, have.has)
+	r, err := o.start(of)
+	if err != nil {
+		return err
+	}
+	g := o.net.groups[of.Shard]
+	needs := g.lastCommand(r.have.forgotten)
+	if applied < needs && r.have.note == nil {
+		delete(o.runs, of.Shard)
+		return fmt.Errorf("%w: it stands at entry %d, the log begins behind %d", ErrMachineBehind, applied, needs)
+	}
+	r.partition, r.applied = m, max(applied, r.have.forgotten)
 	if applied < needs {
-		r.recover(have)
+		r.recover(g)
 	} else {
-		have.note = nil
+		r.have.note = nil
 	}
-	if applied < have.has {
+	if applied < r.have.has {
 		o.net.saw("replayed")
 	}
 	return nil
@@ -113,36 +137,68 @@ func (o *FakeNode) StartPartition(shard model.ShardID, members []model.NodeID, m
 func (o *FakeNode) StartController(of Replica, m ControllerMachine) error {
 	o.net.mu.Lock()
 	defer o.net.mu.Unlock()
-	r, have := o.start(ControllerShard, of.Members)
-	r.controller, r.applied, r.knows = m, have.forgotten, have.forgotten
-	if have.snapshot == nil {
+	r, err := o.start(of)
+	if err != nil {
+		return fmt.Errorf("start replica of the controller: %w", err)
+	}
+	r.controller = m
+	if r.have.snapshot == nil {
 		return nil
 	}
-	return m.Restore(bytes.Clone(have.snapshot))
+	return m.Restore(bytes.Clone(r.have.snapshot))
 }
 
-func (o *FakeNode) start(shard model.ShardID, members []model.NodeID) (*fakeRun, *fakeReplica) {
+// start begins with what the node has of a group, or makes it.
+func (o *FakeNode) start(of Replica) (*fakeRun, error) {
+	m := Member{Node: o.id, Birth: of.Birth}
+	if have, held := o.birth(of.Shard); held && have != of.Birth {
+		return nil, fmt.Errorf("%w: of birth %d, asked for %d", ErrOtherReplica, have, of.Birth)
+	}
+	g := o.net.groups[of.Shard]
+	if g == nil {
+		must(!of.Joins, "node %d joins shard %d, which was never founded", o.id, of.Shard)
+		g = newFakeGroup(of.Shard, of.Members)
+		o.net.groups[of.Shard] = g
+	}
+	if g.replicas[m] == nil {
+		g.replicas[m] = &fakeReplica{}
+		if !of.Joins {
+			must(slices.Equal(slices.Sorted(slices.Values(of.Members)), g.founders), "node %d founds shard %d of %v, which %v founded", o.id, of.Shard, of.Members, g.founders)
+			g.replicas[m].has = uint64(len(g.founders))
+		}
+	}
+	r := &fakeRun{
+		node: o, shard: of.Shard, member: m, have: g.replicas[m], transfer: model.NoNode,
+		leader: LeaderChange{Shard: of.Shard, Leader: model.NoNode}, stop: make(chan struct{}),
+	}
+	r.follow(g, r.have.forgotten)
+	if r.have.has > 0 {
+		r.knows = max(r.knows, g.entries[r.have.has-1].floor)
+	}
+	o.runs[of.Shard] = r
+	return r, nil
+}
+
+// Birth is as of Host.
+func (o *FakeNode) Birth(shard model.ShardID) (model.Birth, bool) {
+	o.net.mu.Lock()
+	defer o.net.mu.Unlock()
+	return o.birth(shard)
+}
+
+func (o *FakeNode) birth(shard model.ShardID) (model.Birth, bool) {
 	g := o.net.groups[shard]
 	if g == nil {
-		g = &fakeGroup{
-			shard: shard, members: slices.Sorted(slices.Values(members)), leader: model.NoNode,
-			replicas: map[model.NodeID]*fakeReplica{}, waiting: map[uint64]*fakeProposal{},
-		}
-		for _, m := range g.members {
-			g.replicas[m] = &fakeReplica{}
-		}
-		o.net.groups[shard] = g
+		return 0, false
 	}
-	must(g.replicas[o.id] != nil, "node %d is no member of shard %d", o.id, shard)
-	r := &fakeRun{node: o, shard: shard, leader: LeaderChange{Shard: shard, Leader: model.NoNode}, stop: make(chan struct{})}
-	o.runs[shard] = r
-	return r, g.replicas[o.id]
+	m, have := g.held(o.id)
+	return m.Birth, have != nil
 }
 
 // recover has the machine follow the note, in the background: it asks other nodes.
-func (r *fakeRun) recover(have *fakeReplica) {
+func (r *fakeRun) recover(g *fakeGroup) {
 	r.recovering = true
-	note := have.note
+	note := r.have.note
 	go func() {
 		err := r.partition.Recover(note, r.stop)
 		applied, opened := uint64(0), error(nil)
@@ -155,9 +211,10 @@ func (r *fakeRun) recover(have *fakeReplica) {
 		if err != nil || opened != nil || r.node.runs[r.shard] != r {
 			return // it was stopped
 		}
-		needs := n.groups[r.shard].lastCommand(have.forgotten)
+		needs := g.lastCommand(r.have.forgotten)
 		must(applied >= needs, "shard %d recovered to %d, its note says %d", r.shard, applied, needs)
-		have.note, r.recovering, r.applied = nil, false, have.forgotten
+		r.have.note, r.recovering = nil, false
+		r.follow(g, r.have.forgotten)
 	}()
 }
 
@@ -167,7 +224,7 @@ func (o *FakeNode) run(shard model.ShardID) (*fakeRun, error) {
 		return nil, fmt.Errorf("shard %d: %w", shard, ErrStopped)
 	}
 	r := o.runs[shard]
-	if r == nil {
+	if r == nil || r.gone {
 		return nil, fmt.Errorf("shard %d: %w", shard, ErrClosed)
 	}
 	return r, nil
@@ -178,19 +235,26 @@ func (o *FakeNode) Propose(shard model.ShardID, cmd []byte, _ time.Duration) (*P
 	if len(cmd) > inMemLogBytesMax {
 		return nil, fmt.Errorf("propose to shard %d: %w", shard, ErrTooLarge)
 	}
+	p := &fakeProposal{node: o, shard: shard, cmd: bytes.Clone(cmd), answer: make(chan verdict, 1)}
+	if err := o.put(p); err != nil {
+		return nil, fmt.Errorf("propose: %w", err)
+	}
+	return &Proposal{fake: p.answer}, nil
+}
+
+func (o *FakeNode) put(p *fakeProposal) error {
 	o.net.mu.Lock()
 	defer o.net.mu.Unlock()
-	r, err := o.run(shard)
+	r, err := o.run(p.shard)
 	if err != nil {
-		return nil, fmt.Errorf("propose: %w", err)
+		return err
 	}
 	if r.busy {
 		o.net.saw("busy")
-		return nil, fmt.Errorf("propose to shard %d: %w", shard, ErrBusy)
+		return fmt.Errorf("shard %d: %w", p.shard, ErrBusy)
 	}
-	p := &fakeProposal{node: o, shard: shard, cmd: bytes.Clone(cmd), answer: make(chan verdict, 1)}
 	r.inbox = append(r.inbox, p)
-	return &Proposal{fake: p.answer}, nil
+	return nil
 }
 
 // ProposeController is as of Host.
@@ -255,7 +319,7 @@ func (o *FakeNode) Logs() []model.ShardID {
 	defer o.net.mu.Unlock()
 	var shards []model.ShardID
 	for _, s := range slices.Sorted(maps.Keys(o.net.groups)) {
-		if o.net.groups[s].replicas[o.id] != nil {
+		if _, held := o.birth(s); held {
 			shards = append(shards, s)
 		}
 	}
@@ -280,6 +344,13 @@ func (o *FakeNode) Stop(shard model.ShardID) error {
 
 func (o *FakeNode) end(r *fakeRun) {
 	delete(o.runs, r.shard)
+	if !r.gone {
+		o.silence(r)
+	}
+}
+
+// silence ends what a replica was asked for, and its part in the group.
+func (o *FakeNode) silence(r *fakeRun) {
 	close(r.stop)
 	for _, p := range r.inbox {
 		p.tell(verdict{err: ErrUnknown})
@@ -295,6 +366,7 @@ func (o *FakeNode) end(r *fakeRun) {
 	for _, s := range r.snapshots {
 		s.done <- fmt.Errorf("snapshot of shard %d: %w", r.shard, ErrClosed)
 	}
+	r.inbox, r.barriers, r.snapshots = nil, nil, nil
 	o.net.crashed(o.id, r.shard)
 }
 
@@ -309,10 +381,10 @@ func (o *FakeNode) Remove(shard model.ShardID) error {
 	if g == nil {
 		return nil
 	}
-	delete(g.replicas, o.id)
+	m, _ := g.held(o.id)
+	delete(g.replicas, m)
 	if len(g.replicas) == 0 {
 		delete(o.net.groups, shard)
-		return nil
 	}
 	return nil
 }

@@ -86,6 +86,19 @@ type node interface {
 	Close()
 }
 
+// mover is a node whose groups change.
+type mover interface {
+	node
+	StartReplica(Replica, StateMachine) error
+	Birth(model.ShardID) (model.Birth, bool)
+	Running(model.ShardID) bool
+	Members(context.Context, model.ShardID) (Members, error)
+	AddLearner(context.Context, model.ShardID, Member, uint64) error
+	Promote(context.Context, model.ShardID, Member, uint64) error
+	RemoveMember(context.Context, model.ShardID, Member, uint64) error
+	Transfer(model.ShardID, model.NodeID) error
+}
+
 // world opens nodes that share what outlives them: one is open at a time.
 type world struct {
 	open func(t *testing.T) node

@@ -8,12 +8,15 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/millrace-io/millrace/broker/model"
 )
 
 // ledger is a state machine that keeps what it was given, and what of it was synced.
 type ledger struct {
 	mu       sync.Mutex
 	node     int
+	birth    model.Birth
 	of       *conform
 	entries  [][]byte
 	index    uint64
@@ -69,6 +72,9 @@ func (l *ledger) Recover(note []byte, stop <-chan struct{}) error {
 	for {
 		for n := range conformNodes {
 			from := l.of.ledger(n)
+			if from == nil {
+				continue
+			}
 			from.mu.Lock()
 			entries, indexes, index := slices.Clone(from.entries), slices.Clone(from.indexes), from.index
 			from.mu.Unlock()

@@ -64,6 +64,19 @@ func (h *Host) own(shard model.ShardID) uint64 {
 // Birth gives that of this node's replica of a shard, started or not.
 func (h *Host) Birth(shard model.ShardID) (model.Birth, bool) { return h.births.get(shard) }
 
+// Running tells whether this node's replica of a shard goes on. One that hears that it is
+// out of its group stops by itself, and votes no more; its log stays. Those who are left
+// may not know for good that it is out, and wait for its vote: then it is to be stopped
+// and started again.
+func (h *Host) Running(shard model.ShardID) bool {
+	n, err := h.of(shard)
+	if err != nil {
+		return false
+	}
+	_, _, _, err = n.GetLeaderID(uint64(shard))
+	return !errors.Is(err, dragonboat.ErrShardNotFound)
+}
+
 // findReplicas learns from the log which replicas this node has.
 func (h *Host) findReplicas() error {
 	all, err := h.journal.ListNodeInfo()

@@ -14,6 +14,7 @@ import (
 	"github.com/millrace-io/millrace/broker/kafka"
 	"github.com/millrace-io/millrace/broker/metrics"
 	"github.com/millrace-io/millrace/broker/model"
+	"github.com/millrace-io/millrace/broker/move"
 	"github.com/millrace-io/millrace/broker/raft"
 )
 
@@ -24,7 +25,7 @@ func (s *Server) startReplicas(ctx context.Context, _ identity) error {
 	s.replicas = &replicas{
 		node: s.n.ID, dir: s.n.DataDir, fs: disk.OS{}, memory: s.memory, past: s.past, cluster: s.cluster, cores: s.cores, raft: s.raft,
 		produce: s.produce, log: s.log, revision: map[model.PartitionID]uint64{},
-		faults: newFaults(), damages: s.damages, spawn: s.run, busy: s.underRepair, entered: newEntered(), settled: make(chan struct{}),
+		faults: newFaults(), damages: s.damages, spawn: s.run, busy: s.underRepair, seats: move.NewSeats(s.n.ID, s.raft), settled: make(chan struct{}),
 	}
 	s.held.Store(s.replicas)
 	if err := s.replicas.setAsideStrangers(time.Now()); err != nil {
@@ -41,9 +42,9 @@ func (s *Server) startReplicas(ctx context.Context, _ identity) error {
 	reach.UseScripts(s.scripts.service)
 	s.verbs.Store(reach)
 	s.run(s.replicas.run)
-	s.mover = newMover(s)
+	s.mover = s.newMover()
 	s.moves.Store(s.mover)
-	s.run(s.mover.run)
+	s.run(s.mover.Run)
 	s.run(s.newJudge().run)
 	s.rebalancer = newRebalancer(s)
 	s.run(s.rebalancer.run)
@@ -54,6 +55,15 @@ func (s *Server) startReplicas(ctx context.Context, _ identity) error {
 		return ctx.Err()
 	}
 	return s.awaitLeaders(ctx)
+}
+
+func (s *Server) newMover() *move.Mover {
+	return move.New(move.Options{
+		Node: s.n.ID, Cluster: s.cluster, Raft: s.raft, Led: s.ledHere, Spawn: s.run, Log: s.log,
+		Applied: func(ctx context.Context, shard model.ShardID, of raft.Member) (uint64, error) {
+			return askApplied(ctx, s.raft, shard, of)
+		},
+	})
 }
 
 const (

@@ -10,6 +10,7 @@ import (
 	"github.com/millrace-io/millrace/broker/cluster"
 	"github.com/millrace-io/millrace/broker/core"
 	"github.com/millrace-io/millrace/broker/model"
+	"github.com/millrace-io/millrace/broker/move"
 	"github.com/millrace-io/millrace/broker/raft"
 )
 
@@ -211,7 +212,7 @@ func (j *judge) ask(ctx context.Context, back []comeback) (good []comeback) {
 	known := back[:0]
 	for _, c := range back {
 		var err error
-		if c.applied, err = appliedBy(ctx, c.h); err == nil {
+		if c.applied, err = move.AppliedBy(ctx, c.h); err == nil {
 			known = append(known, c)
 		}
 	}

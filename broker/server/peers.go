@@ -10,6 +10,7 @@ import (
 
 	"github.com/millrace-io/millrace/broker/cluster"
 	"github.com/millrace-io/millrace/broker/model"
+	"github.com/millrace-io/millrace/broker/move"
 	"github.com/millrace-io/millrace/broker/peer"
 	"github.com/millrace-io/millrace/broker/raft"
 )
@@ -36,7 +37,7 @@ func (s *Server) answer(ctx context.Context, from model.NodeID, m raft.Method, b
 		return nil, s.starting()
 	case raft.MethodMoves:
 		if mover := s.moves.Load(); mover != nil {
-			return json.Marshal(mover.all())
+			return json.Marshal(waits(mover))
 		}
 		return nil, s.starting()
 	case raft.MethodWeights:
@@ -107,7 +108,7 @@ func (s *Server) callVerb(ctx context.Context, node model.NodeID, body []byte) (
 }
 
 // refusedStarting is the code of a node that will answer a little later.
-const refusedStarting = 2
+const refusedStarting = move.RefusedStarting
 
 // followNodes tells raft where nodes live now.
 func (s *Server) followNodes(ctx context.Context) {

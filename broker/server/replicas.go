@@ -20,6 +20,7 @@ import (
 	"github.com/millrace-io/millrace/broker/core"
 	"github.com/millrace-io/millrace/broker/disk"
 	"github.com/millrace-io/millrace/broker/model"
+	"github.com/millrace-io/millrace/broker/move"
 	"github.com/millrace-io/millrace/broker/partition"
 	"github.com/millrace-io/millrace/broker/produce"
 	"github.com/millrace-io/millrace/broker/raft"
@@ -60,8 +61,8 @@ type replicas struct {
 	// settled is closed once every partition of the first snapshot was started.
 	settled chan struct{}
 	once    sync.Once
-	// entered are replicas that this node is to hold and whose group has them.
-	entered *entered
+	// seats say which replicas this node is to run.
+	seats *move.Seats
 }
 
 func (r *replicas) run(ctx context.Context) {
@@ -69,28 +70,35 @@ func (r *replicas) run(ctx context.Context) {
 	defer cancel()
 	retry := time.NewTicker(retryEvery)
 	defer retry.Stop()
-	for {
-		for r.reconcile(ctx) {
+	for left := false; ; {
+		for r.reconcile(ctx, left) {
+			left = false
 		}
 		r.once.Do(func() { close(r.settled) })
+		left = false
 		select {
 		case <-ctx.Done():
 			return
 		case <-changed:
-		case <-r.entered.news:
+		case <-r.seats.News():
 		case <-retry.C:
+			left = true
 		}
 	}
 }
 
-// reconcile starts what is missing, stops what is gone and configures the rest. again
-// tells that replicas have made way for others of this node.
-func (r *replicas) reconcile(ctx context.Context) (again bool) {
+// reconcile starts what is missing, stops what is gone and configures the rest; with left,
+// it starts those again that have left too early. again tells that replicas have made way
+// for others of this node.
+func (r *replicas) reconcile(ctx context.Context, left bool) (again bool) {
 	m := r.cluster.Metadata()
+	if left {
+		r.endLeft(ctx, m)
+	}
 	var missing []start
 	for _, t := range m.Topics() {
 		for _, p := range t.Partitions {
-			seat, ok := r.seat(&p)
+			seat, ok := r.seats.Seat(&p)
 			if !ok {
 				continue
 			}
@@ -108,6 +116,29 @@ func (r *replicas) reconcile(ctx context.Context) (again bool) {
 	}
 	r.startAll(ctx, missing)
 	return r.stopGone(ctx, m)
+}
+
+// endLeft ends replicas that have stopped by themselves, since they heard that they are out
+// of their groups, and that this node is still to run: those who are left may not know it
+// for good, and wait for their votes. They are to be started again.
+func (r *replicas) endLeft(ctx context.Context, m *cluster.Metadata) {
+	var left []*core.Handle
+	r.cores.Handles(func(h *core.Handle) bool {
+		if p, ok := m.Partition(h.ID); ok && r.seats.Runs(&p) && !r.raft.Running(h.Shard) {
+			left = append(left, h)
+		}
+		return true
+	})
+	for _, h := range left {
+		if ctx.Err() != nil || r.busy(h.ID) {
+			continue
+		}
+		if err := r.end(h); err != nil {
+			r.log.Error("replica that has left its group not ended", "topic", h.Topic, "partition", h.ID.Index, "err", err)
+			continue
+		}
+		r.log.Info("replica has left its group, whose move is not over: it is started again", "topic", h.Topic, "partition", h.ID.Index)
+	}
 }
 
 // start is a replica that is to be started.
@@ -186,7 +217,7 @@ func (r *replicas) join(ctx context.Context, s *start, h *core.Handle) error {
 	if err != nil {
 		return err
 	}
-	replica := s.replica()
+	replica := move.Replica(&s.place, s.birth)
 	replica.Installed = installed
 	if err := r.raft.StartReplica(replica, h); err != nil {
 		return err
@@ -204,9 +235,9 @@ func (r *replicas) stopGone(ctx context.Context, m *cluster.Metadata) (again boo
 	reborn := map[model.PartitionID]bool{}
 	r.cores.Handles(func(h *core.Handle) bool {
 		p, ok := m.Partition(h.ID)
-		if !ok || !r.runs(&p) {
+		if !ok || !r.seats.Runs(&p) {
 			gone = append(gone, h)
-			_, seated := r.seat(&p)
+			_, seated := r.seats.Seat(&p)
 			reborn[h.ID] = ok && seated
 		}
 		return true
@@ -223,29 +254,37 @@ func (r *replicas) stopGone(ctx context.Context, m *cluster.Metadata) (again boo
 			continue
 		}
 		if !reborn[h.ID] {
-			r.entered.forget(h.Shard)
+			r.seats.Forget(h.Shard)
 		}
 		again = again || reborn[h.ID]
 	}
 	return again
 }
 
-// remove ends a replica for good. The log goes first: a directory without a log
-// is set aside at the next start, a log without its directory would not open.
-func (r *replicas) remove(h *core.Handle) error {
+// end stops a replica. What it has written stays.
+func (r *replicas) end(h *core.Handle) error {
 	delete(r.revision, h.ID)
 	r.damages.forget(h.ID)
 	h.Lead(false, model.NoEpoch)
 	if err := r.raft.Stop(h.Shard); err != nil {
 		return err
 	}
-	if err := r.raft.Remove(h.Shard); err != nil {
-		return err
-	}
 	if err := r.cores.Drop(h); err != nil {
 		return err
 	}
 	r.produce.Forget(h)
+	return nil
+}
+
+// remove ends a replica for good. The log goes first: a directory without a log
+// is set aside at the next start, a log without its directory would not open.
+func (r *replicas) remove(h *core.Handle) error {
+	if err := r.end(h); err != nil {
+		return err
+	}
+	if err := r.raft.Remove(h.Shard); err != nil {
+		return err
+	}
 	dir := r.partitionDir(h.ID)
 	if err := partition.Destroy(r.fs, dir); err != nil {
 		return err
@@ -292,7 +331,7 @@ func (r *replicas) removeStrangeLogs() error {
 	owned := map[model.ShardID]bool{raft.ControllerShard: true}
 	for _, t := range r.cluster.Metadata().Topics() {
 		for _, p := range t.Partitions {
-			owned[p.Shard] = r.runs(&p)
+			owned[p.Shard] = r.seats.Runs(&p)
 		}
 	}
 	strangers := slices.DeleteFunc(r.raft.Logs(), func(shard model.ShardID) bool { return owned[shard] })

@@ -9,6 +9,7 @@ import (
 
 	"github.com/millrace-io/millrace/broker/core"
 	"github.com/millrace-io/millrace/broker/model"
+	"github.com/millrace-io/millrace/broker/move"
 	"github.com/millrace-io/millrace/broker/partition"
 	"github.com/millrace-io/millrace/broker/raft"
 )
@@ -174,7 +175,7 @@ func (s *Server) whileHeld(ctx context.Context, h *core.Handle) (gone <-chan str
 	go func() {
 		defer unwatch()
 		for {
-			if p, ok := s.cluster.Metadata().Partition(h.ID); !ok || !s.replicas.runs(&p) {
+			if p, ok := s.cluster.Metadata().Partition(h.ID); !ok || !s.replicas.seats.Runs(&p) {
 				cancel()
 			}
 			select {
@@ -204,7 +205,7 @@ func (s *Server) rejoin(ctx context.Context, h *core.Handle) error {
 			return core.ErrUnknownPartition
 		}
 		birth, _ := s.raft.Birth(h.Shard)
-		err := s.raft.StartReplica((&start{place: p, birth: birth}).replica(), h)
+		err := s.raft.StartReplica(move.Replica(&p, birth), h)
 		if err == nil {
 			return s.raft.CheckLog(h.Shard, applied, installed)
 		}

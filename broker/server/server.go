@@ -24,6 +24,7 @@ import (
 	"github.com/millrace-io/millrace/broker/kafka"
 	"github.com/millrace-io/millrace/broker/metrics"
 	"github.com/millrace-io/millrace/broker/model"
+	"github.com/millrace-io/millrace/broker/move"
 	"github.com/millrace-io/millrace/broker/peer"
 	"github.com/millrace-io/millrace/broker/produce"
 	"github.com/millrace-io/millrace/broker/pull"
@@ -55,7 +56,7 @@ type Server struct {
 	fetch    *fetch.Service
 	groups   *coordinator.Service
 	replicas *replicas
-	mover    *mover
+	mover    *move.Mover
 	giver    *pull.Giver
 	taker    *pull.Taker
 	tests    tests
@@ -72,7 +73,7 @@ type Server struct {
 	shared               atomic.Pointer[cluster.Cluster]
 	verbs                atomic.Pointer[peer.Service]
 	held                 atomic.Pointer[replicas]
-	moves                atomic.Pointer[mover]
+	moves                atomic.Pointer[move.Mover]
 	led                  chan struct{}
 	rpcListen, advertise string // of node-to-node traffic
 

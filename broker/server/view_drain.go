@@ -13,6 +13,7 @@ import (
 	"github.com/millrace-io/millrace/broker/cluster"
 	"github.com/millrace-io/millrace/broker/controller"
 	"github.com/millrace-io/millrace/broker/model"
+	"github.com/millrace-io/millrace/broker/move"
 	"github.com/millrace-io/millrace/broker/raft"
 )
 
@@ -22,12 +23,10 @@ type waiting struct {
 	Why       string            `json:"why"`
 }
 
-// all gives every move that waits here.
-func (m *mover) all() []waiting {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	list := make([]waiting, 0, len(m.reasons))
-	for id, why := range m.reasons {
+// waits gives every move that waits here.
+func waits(m *move.Mover) []waiting {
+	list := []waiting{}
+	for id, why := range m.Reasons() {
 		list = append(list, waiting{id, why})
 	}
 	return list
@@ -48,7 +47,7 @@ func (s *Server) reasons(ctx context.Context, leaders []model.NodeID) map[model.
 		wg.Go(func() {
 			list := []waiting(nil)
 			if n == s.n.ID {
-				list = s.mover.all()
+				list = waits(s.mover)
 			} else if b, err := s.raft.Call(ctx, n, raft.MethodMoves, nil); err != nil || json.Unmarshal(b, &list) != nil {
 				s.log.Debug("moves not told", "node", n, "err", err)
 			}
@@ -159,7 +158,7 @@ func waitsFor(m *cluster.Metadata, p *cluster.Partition, node, leader model.Node
 	case leader == model.NoNode:
 		reason = "it has no leader"
 	default:
-		reason = fmt.Sprintf("node %d moves it, %d partitions at a time", leader, movesAtOnce)
+		reason = fmt.Sprintf("node %d moves it, %d partitions at a time", leader, move.AtOnce)
 	}
 	if p.Move != nil && !p.Move.In {
 		return reason, fmt.Sprintf("bring in the replicas of nodes %v", p.Adding())

@@ -128,10 +128,10 @@ func (w *World) scriptUnsettled() (why []error) {
 		return []error{errors.New("the script is not deployed, or paused")}
 	}
 	for i := range int32(2) {
-		parent, is := w.nodes[0].cores.Handle(in.PartitionID(i))
-		child, are := w.nodes[0].cores.Handle(out.PartitionID(i))
-		if !is || !are {
-			return append(why, fmt.Errorf("node 0 has no children %d yet", i))
+		_, parent := w.holder(in.PartitionID(i))
+		_, child := w.holder(out.PartitionID(i))
+		if parent == nil || child == nil {
+			return append(why, fmt.Errorf("children %d, or their parents, are not there yet", i))
 		}
 		var high model.Offset
 		var state partition.SourceState

@@ -132,29 +132,29 @@ func wrongReplicas(replicas []look, known []full) (faults []string) {
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
 	last, at := map[string]full{}, map[model.Offset]full{}
 	newest(last, known)
-	for id, l := range replicas {
+	for _, l := range replicas {
 		newest(last, l.records)
 		before := model.NoOffset
 		for _, r := range l.records {
 			if r.offset <= before || r.offset >= l.high {
-				fault("node %d has %q at %d, after %d, of a log to %d", id, r.name, r.offset, before, l.high)
+				fault("node %d has %q at %d, after %d, of a log to %d", l.node, r.name, r.offset, before, l.high)
 			}
 			before = r.offset
 			if other, is := at[r.offset]; is && other != r {
-				fault("node %d has %q at %d, another one %q", id, r.name, r.offset, other.name)
+				fault("node %d has %q at %d, another one %q", l.node, r.name, r.offset, other.name)
 			}
 			at[r.offset] = r
 		}
 		if l.high != replicas[0].high || l.horizon != replicas[0].horizon {
-			fault("node %d has a log to %d, with tombstones from %d on; node 0 to %d, from %d on", id, l.high, l.horizon, replicas[0].high, replicas[0].horizon)
+			fault("node %d has a log to %d, with tombstones from %d on; node %d to %d, from %d on", l.node, l.high, l.horizon, replicas[0].node, replicas[0].high, replicas[0].horizon)
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(last)) {
 		r := last[key]
-		for id, l := range replicas {
+		for _, l := range replicas {
 			is := slices.ContainsFunc(l.records, func(x full) bool { return x.offset == r.offset })
 			if !is && !(r.tombstone && r.offset < l.horizon && !has(l, key)) {
-				fault("node %d lacks %q at %d, the last of %q", id, r.name, r.offset, key)
+				fault("node %d lacks %q at %d, the last of %q", l.node, r.name, r.offset, key)
 			}
 		}
 	}
@@ -228,15 +228,13 @@ func wrongPassed(passed map[model.Offset]bool, last map[string]full, horizon mod
 // judgeCleaned holds the replicas of a compacted partition against each other, and what
 // clients know of keyed.
 func (w *World) judgeCleaned(t *cluster.Topic, id model.PartitionID) {
-	var replicas []look
-	for _, n := range w.nodes {
-		l, ok := w.look(n, id)
-		if !ok {
-			w.broken("node %d has no %s-%d", n.id, t.Name, id.Index)
-			return
-		}
-		replicas = append(replicas, l)
-		w.log("%s-%d has %d records at node %d, to %d", t.Name, id.Index, len(l.records), n.id, l.high)
+	replicas := w.replicas(id)
+	if len(replicas) == 0 {
+		w.broken("nobody has %s-%d", t.Name, id.Index)
+		return
+	}
+	for _, l := range replicas {
+		w.log("%s-%d has %d records at node %d, to %d", t.Name, id.Index, len(l.records), l.node, l.high)
 	}
 	var known []full
 	if t.Name == keyedTopic {

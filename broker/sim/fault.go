@@ -30,6 +30,8 @@ func (w *World) fault() {
 	switch k := w.dice.IntN(12); {
 	case n == nil && k < 6:
 		w.start(id)
+	case n == nil && k < 9:
+		w.rob(id)
 	case n == nil:
 	case k < 2:
 		w.log("%d node %d crashes", w.step, id)

@@ -217,6 +217,9 @@ func (w *World) unsettled() (why []error) {
 			why = append(why, fmt.Errorf("%s has %v to send", p.name, p.queue[0].values))
 		}
 	}
+	for _, n := range w.nodes {
+		why = append(why, w.moving(n)...)
+	}
 	if left := w.load.members.unsettled(); left != "" {
 		why = append(why, errors.New(left))
 	}
@@ -241,10 +244,14 @@ func (w *World) judge() {
 			w.judgeCleaned(t, id)
 			return
 		}
-		log := w.whole(w.nodes[0], id)
-		for _, n := range w.nodes[1:] {
+		first, _ := w.holder(id)
+		log := w.whole(first, id)
+		for _, n := range w.nodes {
+			if _, holds := n.cores.Handle(id); !holds {
+				continue
+			}
 			if other := w.whole(n, id); !bytes.Equal(log, other) {
-				w.broken("node %d has %d bytes of %s-%d, and not those that node 0 has, %d", n.id, len(other), t.Name, id.Index, len(log))
+				w.broken("node %d has %d bytes of %s-%d, and not those that node %d has, %d", n.id, len(other), t.Name, id.Index, first.id, len(log))
 			}
 		}
 		if t.Internal {

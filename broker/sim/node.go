@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -14,6 +15,7 @@ import (
 	"github.com/millrace-io/millrace/broker/disk"
 	"github.com/millrace-io/millrace/broker/fetch"
 	"github.com/millrace-io/millrace/broker/model"
+	"github.com/millrace-io/millrace/broker/move"
 	"github.com/millrace-io/millrace/broker/partition"
 	"github.com/millrace-io/millrace/broker/peer"
 	"github.com/millrace-io/millrace/broker/produce"
@@ -38,7 +40,11 @@ type node struct {
 	giver    *pull.Giver
 	taker    *pull.Taker
 	pace     *pacemaker.Pacemaker
+	seats    *move.Seats
+	mover    *move.Mover
 	revision map[model.PartitionID]uint64
+	opened   map[model.PartitionID]time.Time
+	failed   map[model.PartitionID]time.Time // to be opened, for what its disk has lost
 	// entered: the metadata is not older than the node's start. Before that a partition
 	// might be opened that is long gone.
 	entered atomic.Bool
@@ -60,10 +66,11 @@ var members = []model.NodeID{0, 1, 2}
 
 // start has a node come up with what its disk holds.
 func (w *World) start(id model.NodeID) {
-	n := &node{w: w, id: id, fs: w.disks[id], down: make(chan struct{}), revision: map[model.PartitionID]uint64{}}
+	n := &node{w: w, id: id, fs: w.disks[id], down: make(chan struct{}), revision: map[model.PartitionID]uint64{}, opened: map[model.PartitionID]time.Time{}, failed: map[model.PartitionID]time.Time{}}
 	w.nodes[id] = n
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.raft = w.net.Open(id, n.down)
+	n.seats = move.NewSeats(id, n.raft)
 	n.cores = core.New(core.Options{
 		Cores: 2, Log: quiet, Raft: coreLog{n.raft, w.load.kept.heard}, Leadership: n.lead, Fatal: n.die, Observe: deaf{},
 		FlushDelay: never, FlushBytes: 1 << 40, CacheBytes: 1 << 20, WriteBytes: 1 << 40,
@@ -88,7 +95,7 @@ func (w *World) start(id model.NodeID) {
 		return h, ok
 	}})
 	n.taker = pull.NewTaker(pull.TakerOptions{
-		Node: id, Caller: pullCaller{n}, Peers: func(model.ShardID) []model.NodeID { return members }, BytesPerSecond: -1, Log: quiet,
+		Node: id, Caller: pullCaller{n}, Peers: n.holders, BytesPerSecond: -1, Log: quiet,
 	})
 	n.groups = coordinator.New(coordinator.Options{Log: coordinator.NewLog(n.produce, n.fetch), Cluster: n.cluster, Logger: quiet, NewID: w.load.members.newID})
 	n.verbs = peer.New(peer.Options{
@@ -99,7 +106,9 @@ func (w *World) start(id model.NodeID) {
 		Node: id, Reader: n.fetch, Children: n.verbs, Sidecar: w.load.script.sidecar(), View: script.View{Cluster: n.cluster, Log: quiet}, Plans: &w.load.script.plans, Log: quiet,
 	})
 	n.work.Go(n.followLeaders)
+	n.mover = n.newMover()
 	n.work.Go(func() { n.pace.Run(n.ctx) })
+	n.work.Go(func() { n.mover.Run(n.ctx) })
 	err := n.raft.StartController(raft.Replica{Shard: raft.ControllerShard, Members: members}, n.cluster.StateMachine())
 	must(err == nil, "start the controller of node %d: %v", id, err)
 	n.work.Go(n.register)
@@ -186,14 +195,24 @@ func (w *World) reconcile(n *node) {
 	m := n.cluster.Metadata()
 	for _, t := range m.Topics() {
 		for _, p := range t.Partitions {
+			seat, seated := n.seats.Seat(&p)
 			id := t.PartitionID(p.Index)
 			h, running := n.cores.Handle(id)
 			switch {
-			case !running:
-				w.open(n, t, p)
-			case n.revision[id] != t.Revision:
-				c := t.Config
-				h.SetConfig(&c)
+			case seated && !running && (w.clinging.absent && seat.Birth > 0 || time.Since(n.failed[id]) < renewAgain):
+			case seated && !running:
+				w.open(n, t, &p, seat.Birth)
+			case running && !n.seats.Runs(&p) && !w.clinging.stays:
+				w.drop(n, h)
+				if !seated {
+					n.seats.Forget(p.Shard)
+				}
+			case running:
+				w.again(n, h)
+				if n.revision[id] != t.Revision {
+					c := t.Config
+					h.SetConfig(&c)
+				}
 			}
 			n.revision[id] = t.Revision
 		}
@@ -211,38 +230,56 @@ func (w *World) reconcile(n *node) {
 	}
 }
 
-func (w *World) open(n *node, t *cluster.Topic, p cluster.Partition) {
-	c := t.Config
-	h, err := n.cores.Open(partition.Options{FS: n.fs, Dir: dirOf(t.PartitionID(p.Index)), ID: t.PartitionID(p.Index), Config: core.PartitionConfig(&c), Log: quiet}, p.Shard, t.Name)
+func (w *World) open(n *node, t *cluster.Topic, p *cluster.Partition, birth model.Birth) {
+	c, id, replica := t.Config, t.PartitionID(p.Index), move.Replica(p, birth)
+	err := n.makeWay(id, replica)
+	var h *core.Handle
+	if err == nil {
+		h, err = n.cores.Open(partition.Options{FS: n.fs, Dir: dirOf(id), ID: id, Config: core.PartitionConfig(&c), Log: quiet}, p.Shard, t.Name)
+	}
 	if err == nil {
 		h.SetConfig(&c)
-		err = n.raft.StartPartition(p.Shard, p.Replicas, h)
+		if err = n.raft.StartReplica(replica, h); err != nil {
+			err = errors.Join(err, n.cores.Drop(h))
+		}
 	}
 	w.o.Still() // one after the other: those that follow a note queue for a seat
+	n.opened[id] = time.Now()
 	switch {
 	case err == nil:
-		w.log("%d node %d opens %s-%d, shard %d", w.step, n.id, t.Name, p.Index, p.Shard)
+		if w.robbed != nil && *w.robbed == (robbed{n.id, id}) {
+			w.robbed = nil
+		}
+		w.log("%d node %d opens %s-%d, shard %d, birth %d", w.step, n.id, t.Name, p.Index, p.Shard, birth)
 	case n.fs.Stopped():
 		n.die(err)
+	case w.wasRobbed(n, id, err):
+		w.renew(n, id, p, birth, err)
 	default:
-		w.broken("node %d does not open %s-%d: %v; its disk has %q", n.id, t.Name, p.Index, err, n.fs.Files(dirOf(t.PartitionID(p.Index))))
+		w.broken("node %d does not open %s-%d of birth %d: %v; its disk has %q", n.id, t.Name, p.Index, birth, err, n.fs.Files(dirOf(id)))
 	}
 }
 
-func (w *World) drop(n *node, h *core.Handle) {
+// shut ends a replica and leaves what it has written.
+func (n *node) shut(h *core.Handle) error {
 	h.Lead(false, model.NoEpoch)
-	err := n.raft.Stop(h.Shard)
+	err := errors.Join(n.raft.Stop(h.Shard), n.cores.Drop(h))
+	n.produce.Forget(h)
+	delete(n.revision, h.ID)
+	if n.fs.Stopped() {
+		n.die(err)
+	}
+	return err
+}
+
+func (w *World) drop(n *node, h *core.Handle) {
+	err := n.shut(h)
 	if err == nil {
 		err = n.raft.Remove(h.Shard)
 	}
 	if err == nil {
-		err = n.cores.Drop(h)
-	}
-	n.produce.Forget(h)
-	if err == nil {
 		err = partition.Destroy(n.fs, dirOf(h.ID))
 	}
-	delete(n.revision, h.ID)
 	w.log("%d node %d drops %s-%d", w.step, n.id, h.Topic, h.ID.Index)
 	if err != nil && !n.fs.Stopped() {
 		w.broken("node %d does not drop %s-%d: %v", n.id, h.Topic, h.ID.Index, err)

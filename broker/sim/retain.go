@@ -70,10 +70,10 @@ func (s *starts) deleted(told, to, start model.Offset) string {
 func (s *starts) end(replicas []model.Offset) (faults []string) {
 	for id, start := range replicas {
 		if start != replicas[0] {
-			faults = append(faults, fmt.Sprintf("node %d has the log from %d on, node 0 from %d", id, start, replicas[0]))
+			faults = append(faults, fmt.Sprintf("replica %d has the log from %d on, the first from %d", id, start, replicas[0]))
 		}
 		if why := s.moved(s.told, start); why != "" {
-			faults = append(faults, fmt.Sprintf("node %d: %s", id, why))
+			faults = append(faults, fmt.Sprintf("replica %d: %s", id, why))
 		}
 	}
 	return faults
@@ -81,6 +81,7 @@ func (s *starts) end(replicas []model.Offset) (faults []string) {
 
 // look is what a replica holds.
 type look struct {
+	node                 model.NodeID
 	start, high, horizon model.Offset
 	bytes                int64 // of all its segments
 	segments             int
@@ -109,6 +110,7 @@ func (w *World) look(n *node, id model.PartitionID) (l look, ok bool) {
 	if err != nil {
 		return l, false
 	}
+	l.node = n.id
 	l.log, l.ends = w.whole(n, id), map[model.Offset]model.Offset{}
 	for rest := l.log; len(rest) > 0; {
 		b, after, err := record.Next(rest)
@@ -233,18 +235,28 @@ func (l *look) within(to model.Offset) string {
 }
 
 // judgeStarts holds where the replicas of a partition begin against what is known, and
-// gives that of node 0.
+// gives that of one of them.
 func (w *World) judgeStarts(t *cluster.Topic, id model.PartitionID) model.Offset {
 	var begin []model.Offset
-	for _, n := range w.nodes {
-		l, ok := w.look(n, id)
-		if !ok {
-			w.broken("node %d has no %s-%d", n.id, t.Name, id.Index)
-		}
+	for _, l := range w.replicas(id) {
 		begin = append(begin, l.start)
+	}
+	if len(begin) == 0 {
+		w.broken("nobody has %s-%d", t.Name, id.Index)
+		return 0
 	}
 	for _, f := range w.load.kept.startsOf(id).end(begin) {
 		w.broken("%s-%d: %s", t.Name, id.Index, f)
 	}
 	return begin[0]
+}
+
+// replicas reads all replicas of a partition.
+func (w *World) replicas(id model.PartitionID) (all []look) {
+	for _, n := range w.nodes {
+		if l, ok := w.look(n, id); ok {
+			all = append(all, l)
+		}
+	}
+	return all
 }

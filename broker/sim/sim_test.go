@@ -75,14 +75,15 @@ func playSeeds(t *testing.T, seeds int) {
 // expected are what happens in every dozen of seeds.
 var expected = []string{
 	"acked", "refused", "unknown", "out of order", "read", "latest", "committed", "commit read", "call", "call lost", "call late",
-	"crash", "died of its disk", "cut", "flush", "sidecar", "topics changed",
+	"crash", "died of its disk", "cut", "flush", "sidecar", "topics changed", "move asked", "move cancelled", "replica begun again",
+	"files lost", "replica renewed",
 	"assigned", "rejoined", "evicted", "left", "vanished", "slept", "member committed", "positions read",
 	"old generation refused", "former process refused",
 	"kept read", "deleted", "delete refused", "out of range", "gone is out of range", "log start found", "old records due", "many records due",
 	"cleaned", "offsets cleaned", "horizon due", "tombstone gone",
 	"script deployed", "script redeployed", "script deployed anew", "script sought", "script paused", "script resumed",
 	"raft: busy", "raft: deaf", "raft: dropped without a leader", "raft: elected", "raft: forwarded", "raft: gave up", "raft: installed",
-	"raft: replayed", "raft: snapshot", "raft: taken by a deposed leader", "raft: truncated", "raft: unknown",
+	"raft: handed over", "raft: left", "raft: replayed", "raft: replicated some", "raft: snapshot", "raft: taken by a deposed leader", "raft: truncated", "raft: unknown",
 }
 
 func tell(t *testing.T, seed uint64, r Report) {

@@ -48,6 +48,9 @@ type World struct {
 	disks [nodesMax]*disk.Crashing
 	away  model.NodeID // is cut off, or NoNode
 
+	clinging clinging
+	robbed   *robbed // nil: all have their files
+
 	trace   hash.Hash
 	step    int
 	faults  bool
@@ -191,7 +194,7 @@ func (w *World) once() {
 		{1, "script", w.stepScript},
 	}
 	if w.faults {
-		all = append(all, event{1, "fault", w.fault})
+		all = append(all, event{1, "fault", w.fault}, event{1, "move", w.moveOp})
 	}
 	total := 0
 	for _, e := range all {

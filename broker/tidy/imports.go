@@ -20,7 +20,7 @@ var rooms = []string{
 	// owners
 	"broker/core", "broker/journal", "broker/raft", "broker/tiered", "broker/pull", "broker/rescue", "broker/selftest",
 	// the cluster as one thing
-	"broker/cluster", "broker/security", "broker/script",
+	"broker/cluster", "broker/move", "broker/security", "broker/script",
 	// verbs; the pacemaker fetches and produces; peer gives it other nodes' verbs
 	"broker/produce", "broker/fetch", "broker/coordinator", "pacemaker", "broker/peer",
 	// fronts

@@ -1,4 +1,4 @@
-package server
+package move
 
 import (
 	"fmt"
@@ -39,12 +39,17 @@ func TestNext(t *testing.T) {
 		{alone, members(0, 0, 1, 1, 2, 2), nil, "tell that it has moved {0 0} after []"},
 		{alone, members(0, 0), members(1, 7), "remove a learner {1 7} after []"},
 		{alone, members(0, 0, 3, 7), nil, "remove a voter {3 7} after []"},
+		{in, members(0, 0, 1, 1, 2, 2, 4, 0, 5, 0), nil, "remove a voter {4 0} after [] or [{5 0}]"},
 		{in, members(0, 0, 1, 1, 2, 2), nil, "hand over {0 0} after []"},
 		{in, members(0, 0, 1, 1, 2, 2, 5, 0), nil, "remove a voter {5 0} after []"},
 		{in, members(1, 1, 2, 2), nil, "tell that it has moved {0 0} after []"},
 	} {
 		a := next(&c.p, raft.Members{Voters: c.voters, Learners: c.learners}, 0)
-		if got := fmt.Sprint(a.do, " ", a.member, " after ", a.after); got != c.want {
+		got := fmt.Sprint(a.Do, " ", a.Member, " after ", a.After)
+		if len(a.Or) > 0 {
+			got += fmt.Sprint(" or ", a.Or)
+		}
+		if got != c.want {
 			t.Errorf("of %v, %v: %s; want %s", c.voters, c.learners, got, c.want)
 		}
 	}
@@ -104,48 +109,25 @@ func (g *group) follow(t *rapid.T, s *controller.State, id model.PartitionID, st
 		leader := rapid.SampledFrom(g.Voters).Draw(t, "leader")
 		a := next(&p, g.Members, leader.Node)
 		least := min(len(p.Replicas), len(p.Move.Replicas))
-		switch a.do {
-		case doAdd:
+		switch a.Do {
+		case DoAdd:
 			both := slices.Concat(g.Voters, g.Learners)
-			if g.removed[a.member] || slices.ContainsFunc(both, func(m raft.Member) bool { return m.Node == a.member.Node }) {
-				t.Fatalf("%+v is added to %+v", a.member, g.Members)
+			if g.removed[a.Member] || slices.ContainsFunc(both, func(m raft.Member) bool { return m.Node == a.Member.Node }) {
+				t.Fatalf("%+v is added to %+v", a.Member, g.Members)
 			}
-			g.Learners = append(g.Learners, a.member)
-		case doPromote:
-			g.Learners = slices.DeleteFunc(g.Learners, func(m raft.Member) bool { return m == a.member })
-			g.Voters = append(g.Voters, a.member)
-		case doForget, doRemove:
-			g.removed[a.member] = true
-			out := func(m raft.Member) bool { return m == a.member }
+			g.Learners = append(g.Learners, a.Member)
+		case DoPromote:
+			g.Learners = slices.DeleteFunc(g.Learners, func(m raft.Member) bool { return m == a.Member })
+			g.Voters = append(g.Voters, a.Member)
+		case DoForget, DoRemove:
+			g.removed[a.Member] = true
+			out := func(m raft.Member) bool { return m == a.Member }
 			g.Voters, g.Learners = slices.DeleteFunc(slices.Clone(g.Voters), out), slices.DeleteFunc(slices.Clone(g.Learners), out)
-			if len(g.Voters) < least || a.member == leader {
-				t.Fatalf("%+v is removed, %+v are left", a.member, g.Members)
+			if len(g.Voters) < least || a.Member == leader {
+				t.Fatalf("%+v is removed, %+v are left", a.Member, g.Members)
 			}
-		case doMoved:
+		case DoMoved:
 			s.Step(controller.Command{Moved: &controller.Moved{Partition: id, Revision: p.Move.Revision}})
-		}
-	}
-}
-
-// TestWaitsFor: a partition that has not left a node says why, and what is next.
-func TestWaitsFor(t *testing.T) {
-	m := &cluster.Metadata{Nodes: []cluster.Node{{ID: 0}, {ID: 1, State: controller.NodeDecommissioning}, {ID: 2}}}
-	stays := cluster.Partition{Replicas: []model.NodeID{0, 1, 2}}
-	goes := cluster.Partition{Replicas: []model.NodeID{1}, Move: &controller.Move{Replicas: []model.NodeID{0}, Births: []model.Birth{1}}}
-	leaves := cluster.Partition{Replicas: []model.NodeID{0}, Move: &controller.Move{In: true, Replicas: []model.NodeID{0}, Births: []model.Birth{1}, Leaving: []model.NodeID{1}}}
-	for _, c := range []struct {
-		p            cluster.Partition
-		leader       model.NodeID
-		known        string
-		reason, next string
-	}{
-		{stays, 0, "", "no node can take it: it has 3 replicas, and 2 nodes are not being decommissioned", "waits for another node, or fewer replicas: add a node, or move it to fewer"},
-		{goes, 1, "node 0 is catching up", "node 0 is catching up", "bring in the replicas of nodes [0]"},
-		{goes, 1, "", "node 1 moves it, 4 partitions at a time", "bring in the replicas of nodes [0]"},
-		{leaves, model.NoNode, "", "it has no leader", "take the replica of node 1 out"},
-	} {
-		if reason, next := waitsFor(m, &c.p, 1, c.leader, c.known); reason != c.reason || next != c.next {
-			t.Errorf("%+v: %q, %q", c, reason, next)
 		}
 	}
 }
