@@ -29,6 +29,11 @@ func (l *leg) appendAll(ctx context.Context, spec *Spec, stop func(), pieces <-c
 	armed := true // the timer runs; its first tick finds nothing to do
 	due := false
 	for {
+		// Before pieces: a tick that is left behind would cut the next wait short.
+		select {
+		case <-l.f.changed:
+		default:
+		}
 		if l.f.spec.Load() != spec {
 			stop()
 		}

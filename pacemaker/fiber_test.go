@@ -271,3 +271,19 @@ func TestJournalSaysHowFibersStand(t *testing.T) {
 		}
 	})
 }
+
+// TestTickIsTaken: a leg that ends has taken the tick that came before, or the fiber's
+// next pause would be none.
+func TestTickIsTaken(t *testing.T) {
+	for range 100 { // a select draws
+		spec, pieces := &Spec{}, make(chan piece)
+		close(pieces)
+		f := &fiber{changed: make(chan struct{}, 1)}
+		f.spec.Store(spec)
+		f.nudge()
+		l := &leg{f: f}
+		if err := l.appendAll(t.Context(), spec, func() {}, pieces); err != nil || len(f.changed) != 0 {
+			t.Fatalf("%v, %d ticks are left", err, len(f.changed))
+		}
+	}
+}

@@ -131,6 +131,14 @@ func (s *Set) Release(shard model.ShardID) {
 	}
 }
 
+// Housekeep has retention and compaction look at a partition now, and not only once
+// HousekeepEvery has passed. It does not wait for what they do.
+func (s *Set) Housekeep(shard model.ShardID) {
+	if h, ok := s.byShard.Load(shard); ok {
+		h.(*Handle).core.send(&houseEvent{shard})
+	}
+}
+
 // New starts o.Cores loops.
 func New(o Options) *Set {
 	s := newSet(o)

@@ -538,6 +538,22 @@ func TestRetentionHeld(t *testing.T) {
 	}
 }
 
+// TestHousekeep: what is due is found when it is asked for, before its time has come.
+func TestHousekeep(t *testing.T) {
+	r := newRig(t, config.Topic{Delete: true, RetentionBytes: 0, SegmentBytes: 1}, nil)
+	r.lead(1)
+	for range 3 {
+		r.apply(plain(1, "x"))
+	}
+	r.set.Housekeep(rigShard + 1) // is not here
+	r.set.Housekeep(rigShard)
+	r.drain()
+	c, err := partition.Decode(<-r.log.proposed)
+	if err != nil || c.Kind != partition.KindTrim || c.LogStart != 2 {
+		t.Errorf("proposed %+v, %v", c, err)
+	}
+}
+
 // TestFailedFlush: after a failed sync nobody is told that anything is well.
 func TestFailedFlush(t *testing.T) {
 	r, faulty, _ := faultyRig(t, config.Topic{})

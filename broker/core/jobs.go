@@ -184,6 +184,14 @@ func (c *Core) finishSyncs(r *replica) {
 	}
 }
 
+type houseEvent struct{ shard model.ShardID }
+
+func (e *houseEvent) step(c *Core) {
+	if r := c.replicas[e.shard]; r != nil {
+		c.housekeep(r, c.ages.at(time.Now()))
+	}
+}
+
 // housekeep starts what time alone makes due. Only the leader decides what goes
 // into the log; compaction is local.
 func (c *Core) housekeep(r *replica, now time.Time) {

@@ -49,14 +49,17 @@ func (m *Mover) caughtUp(ctx context.Context, h *core.Handle, of raft.Member) (b
 			return false, fmt.Errorf("node %d does not answer: %w", of.Node, err)
 		}
 		answered = answered || err == nil
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			if !answered {
-				return false, fmt.Errorf("node %d does not run its replica yet: %w", of.Node, err)
+		if ctx.Err() == nil { // else a tick has come too while it was asked, and a select would draw
+			select {
+			case <-tick.C:
+				continue
+			case <-ctx.Done():
 			}
-			return false, nil
 		}
+		if !answered {
+			return false, fmt.Errorf("node %d does not run its replica yet: %w", of.Node, err)
+		}
+		return false, nil
 	}
 }
 

@@ -2,11 +2,18 @@
 // partitions on disks in memory that crash, Raft groups that lose, delay and forward
 // (raft.FakeNet), calls between nodes that get lost or are done late, time that only the
 // simulation moves. Producers, consumers, committed offsets, the members of a group, an async script
-// and topics that come and go are the load; a checker that knows all that was acknowledged
-// judges it. It is for tests and imported by no other room.
+// that is deployed, sought, paused and resumed, topics that come and go, and topics that do
+// not keep everything (retention.ms, retention.bytes, DeleteRecords, compaction) are the load;
+// a checker that knows all that was acknowledged judges it. It is for tests and imported by
+// no other room.
+//
+// What is gone is judged twice: when a loop finds it due or has cleaned a log, against what
+// that replica held just before; and at the end, when all replicas are held against each
+// other and against what clients were told.
 //
 // Owner: a World is driven by one goroutine, which does one thing at a time: an event of
-// Raft, a call that arrives, a client's request, a flush, a crash, a moment that passes.
+// Raft, a call that arrives, a client's request, a flush, housekeeping of a partition, a
+// crash, a moment that passes.
 // After each it waits until every goroutine of every room is blocked (Options.Still:
 // synctest.Wait), so that rooms run as they do in a broker, their loops and all, and yet
 // nothing happens that the seed did not choose.
@@ -31,7 +38,7 @@
 // # What it leaves out
 //
 // dragonboat and the journal, whose contract the fake is held to by raft's TestConform;
-// fronts and connections; the controller's part of scripts (deploys, seeks), which
-// pacemaker's own tests play; moves of replicas; retention and compaction, which
-// partition's tests play.
+// fronts and connections; the __scripts topic, scripts with several children, and parents
+// that are trimmed, compacted or grow, which pacemaker's own tests play; moves of replicas;
+// transactions.
 package sim

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/millrace-io/millrace/broker/cluster"
@@ -22,8 +23,14 @@ type read struct {
 	value  string
 }
 
-// decode gives the records of whole batches.
+// decode gives the records of whole batches. A tombstone's value is its name.
 func decode(records []byte) (all []read) {
+	each(records, func(_ record.Batch, rec *record.Record) { all = append(all, read{rec.Offset, nameOfRecord(rec)}) })
+	return all
+}
+
+// each calls f for the records of whole batches.
+func each(records []byte, f func(b record.Batch, rec *record.Record)) {
 	var r record.Reader
 	for len(records) > 0 {
 		b, rest, err := record.Next(records)
@@ -36,11 +43,10 @@ func decode(records []byte) (all []read) {
 		must(err == nil, "what was read is no batch: %v", err)
 		var rec record.Record
 		for r.Next(&rec) {
-			all = append(all, read{rec.Offset, string(rec.Value)})
+			f(b, &rec)
 		}
 		records = rest
 	}
-	return all
 }
 
 // truth is what clients know. Owned by the driver.
@@ -54,6 +60,7 @@ type place struct {
 	at    map[model.Offset]string // what was acknowledged or read there
 	there map[string]bool         // acknowledged, without an offset
 	end   model.Offset            // behind what was acknowledged
+	start model.Offset            // where the log begins, if it may lose its beginning
 }
 
 func (t *truth) init() { t.places = map[model.PartitionID]*place{} }
@@ -96,15 +103,22 @@ func (t *truth) read(w *World, id model.PartitionID, at model.Offset, value stri
 	p.at[at] = value
 }
 
+// numberOf takes a value apart: its producer's name, and its number.
+func numberOf(value string) (name string, number int) {
+	name, digits, _ := strings.Cut(value, ".")
+	number, _ = strconv.Atoi(digits)
+	return name, number
+}
+
 // wrong says what a log lacks, or has too much, of what clients know. Numbered producers
 // write their values in order, none left out.
 func (p *place) wrong(log []read) (faults []string) {
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
 	times, at := map[string]int{}, map[model.Offset]string{}
-	next := map[string]int{}
+	first, next := map[string]int{}, map[string]int{}
 	for i, r := range log {
-		if r.offset != model.Offset(i) {
-			fault("offset %d comes after %d others", r.offset, i)
+		if r.offset != p.start+model.Offset(i) {
+			fault("offset %d comes after %d others from %d on", r.offset, i, p.start)
 		}
 		at[r.offset] = r.value
 		if times[r.value]++; times[r.value] == 2 {
@@ -113,21 +127,31 @@ func (p *place) wrong(log []read) (faults []string) {
 		if p.sent != nil && !p.sent[r.value] {
 			fault("%q is there, and was not sent", r.value)
 		}
-		name, number, _ := strings.Cut(r.value, ".")
+		name, number := numberOf(r.value)
 		if !strings.HasPrefix(name, "numbered") {
 			continue
 		}
-		if number != fmt.Sprint(next[name]) {
+		if _, met := first[name]; !met {
+			first[name] = number
+			if p.start > 0 {
+				next[name] = number
+			}
+		}
+		if number != next[name] {
 			fault("%q is there where %s.%d should be", r.value, name, next[name])
 		}
 		next[name]++
 	}
 	for _, o := range slices.Sorted(maps.Keys(p.at)) {
-		if at[o] != p.at[o] {
+		if o >= p.start && at[o] != p.at[o] {
 			fault("%q was acknowledged or read at %d, which holds %q", p.at[o], o, at[o])
 		}
 	}
-	for v := range p.there {
+	for _, v := range slices.Sorted(maps.Keys(p.there)) {
+		name, number := numberOf(v)
+		if from, met := first[name]; p.start > 0 && (!met || number < from) {
+			continue // it was before the log's start
+		}
 		if times[v] == 0 {
 			fault("%q was acknowledged, and is not there", v)
 		}
@@ -135,39 +159,19 @@ func (p *place) wrong(log []read) (faults []string) {
 	return faults
 }
 
-// wrongChildren compares a child with what the script makes of its parent.
-func wrongChildren(parent, child []read) (faults []string) {
-	var want, got []string
-	for _, r := range parent {
-		if keeps(r.value) {
-			want = append(want, childOf(r.value))
-		}
-	}
-	for _, r := range child {
-		got = append(got, r.value)
-	}
-	if !slices.Equal(want, got) {
-		i := 0
-		for i < min(len(want), len(got)) && want[i] == got[i] {
-			i++
-		}
-		faults = append(faults, fmt.Sprintf("%d children of %d are right, there should be %d; then %q", i, len(got), len(want), got[i:min(i+1, len(got))]))
-	}
-	return faults
-}
-
-// whole reads a replica's log, all of it.
+// whole reads a replica's log, all of it. The first batch may begin before the log does.
 func (w *World) whole(n *node, id model.PartitionID) (log []byte) {
 	h, ok := n.cores.Handle(id)
 	if !ok {
 		return nil
 	}
-	from := model.Offset(0)
+	from := model.NoOffset
 	for {
 		var answer *partition.ReadAnswer
 		var high model.Offset
 		err := h.Query(context.Background(), func(p *partition.Partition) {
 			high = p.HighWatermark()
+			from = max(from, p.LogStart())
 			answer, _ = p.Read(partition.ReadAsk{From: from, BytesMax: 1 << 20, MinOne: true})
 		})
 		if err != nil || answer == nil || from >= high {
@@ -181,7 +185,7 @@ func (w *World) whole(n *node, id model.PartitionID) (log []byte) {
 		for rest := b; len(rest) > 0; {
 			batch, after, err := record.Next(rest)
 			must(err == nil, "what was read is no batch: %v", err)
-			if batch.BaseOffset() >= from {
+			if batch.NextOffset() > from {
 				log = append(log, batch...)
 			}
 			from, rest = max(from, batch.NextOffset()), after
@@ -208,7 +212,7 @@ func (w *World) unsettled() (why []error) {
 	if !w.entered() {
 		return []error{errors.New("a node has not entered")}
 	}
-	for _, p := range w.load.producers {
+	for _, p := range w.load.writers() {
 		if len(p.queue) > 0 && p.topic != passingTopic {
 			why = append(why, fmt.Errorf("%s has %v to send", p.name, p.queue[0].values))
 		}
@@ -222,32 +226,7 @@ func (w *World) unsettled() (why []error) {
 	if w.load.script.down.Load() {
 		w.load.script.down.Store(false)
 	}
-	for i := range int32(2) {
-		if at, high := w.taken(i); at < high {
-			why = append(why, fmt.Errorf("children %d have taken %d of %d", i, at, high))
-		}
-	}
-	return why
-}
-
-// taken tells how far a child has taken its parent, and where that ends.
-func (w *World) taken(index int32) (at, high model.Offset) {
-	m := w.nodes[0].cluster.Metadata()
-	in, ok := m.Topic(parentsTopic)
-	out, made := m.Topic(childrenTopic)
-	if !ok || !made {
-		return 0, 1
-	}
-	_, parent := w.holder(in.PartitionID(index))
-	_, child := w.holder(out.PartitionID(index))
-	if parent == nil || child == nil {
-		return 0, 1
-	}
-	_ = parent.Query(context.Background(), func(p *partition.Partition) { high = p.HighWatermark() })
-	_ = child.Query(context.Background(), func(p *partition.Partition) {
-		at = p.Source(model.SourceKey{Script: scriptID, Parent: parent.ID}).Offset
-	})
-	return at, high
+	return append(why, w.scriptUnsettled()...)
 }
 
 // judge holds what the nodes have against what clients know.
@@ -261,6 +240,10 @@ func (w *World) judge() {
 	}
 	logs := map[string]map[int32][]read{}
 	w.partitions(func(t *cluster.Topic, id model.PartitionID) {
+		if t.Config.Compact {
+			w.judgeCleaned(t, id)
+			return
+		}
 		first, _ := w.holder(id)
 		log := w.whole(first, id)
 		for _, n := range w.nodes {
@@ -277,9 +260,10 @@ func (w *World) judge() {
 		if logs[t.Name] == nil {
 			logs[t.Name] = map[int32][]read{}
 		}
-		records := decode(log)
-		logs[t.Name][id.Index] = records
 		known := *w.truth.place(id)
+		known.start = w.judgeStarts(t, id)
+		records := since(decode(log), known.start)
+		logs[t.Name][id.Index] = records
 		if t.Name == childrenTopic {
 			known.sent = nil // judged below
 		}
@@ -289,7 +273,7 @@ func (w *World) judge() {
 		w.log("%s-%d has %d records, %x", t.Name, id.Index, len(records), sha256.Sum256(log))
 	})
 	for index, parent := range logs[parentsTopic] {
-		for _, f := range wrongChildren(parent, logs[childrenTopic][index]) {
+		for _, f := range wrongChildren(parent, logs[childrenTopic][index], w.load.script.plans.all(index)) {
 			w.broken("%s-%d: %s", childrenTopic, index, f)
 		}
 	}

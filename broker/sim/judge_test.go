@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/millrace-io/millrace/broker/model"
@@ -75,25 +76,60 @@ func TestCheckerFails(t *testing.T) {
 func TestChildrenCheckerFails(t *testing.T) {
 	var parent, child []read
 	for i := range 20 {
-		v := fmt.Sprint("plain.", i)
-		parent = append(parent, read{model.Offset(i), v})
-		if keeps(v) {
-			child = append(child, read{model.Offset(len(child)), childOf(v)})
+		parent = append(parent, read{model.Offset(i), fmt.Sprint("plain.", i)})
+	}
+	// give has an activation take the parents of a range.
+	give := func(a model.Activation, version byte, from, to int) {
+		for _, r := range parent[from:to] {
+			if keeps(r.value) {
+				child = append(child, read{model.Offset(len(child)), childOf(a, version, r.value)})
+			}
 		}
 	}
-	if faults := wrongChildren(parent, child); len(faults) > 0 || len(child) < 4 || len(child) == len(parent) {
-		t.Fatalf("right children are wrong: %v, %d of %d", faults, len(child), len(parent))
+	all := []activation{{1, 1, 1, 0}, {2, 2, 1, 0}, {3, 2, 3, 4}, {5, 3, 4, 8}, {6, 4, 4, 8}}
+	give(1, 1, 0, 6)
+	give(2, 2, 6, 12)
+	give(3, 2, 4, 7)
+	give(5, 3, 8, 8) // its children, a seek's that was never taken, come to none
+	give(6, 4, 8, 20)
+	if faults := wrongChildren(parent, child, all); len(faults) > 0 || len(child) < 12 {
+		t.Fatalf("right children are wrong: %v, %d", faults, len(child))
 	}
+	seek := slices.IndexFunc(child, func(r read) bool { return strings.HasPrefix(r.value, "3/") })
 	for name, spoiled := range map[string][]read{
-		"one is lost":  slices.Delete(slices.Clone(child), 2, 3),
-		"one is twice": slices.Insert(slices.Clone(child), 2, child[1]),
-		"swapped":      append([]read{child[1], child[0]}, child[2:]...),
-		"one too many": append(slices.Clone(child), read{99, "child of nobody"}),
-		"none":         nil,
+		"one is lost":                slices.Delete(slices.Clone(child), 2, 3),
+		"one is twice":               slices.Insert(slices.Clone(child), 2, child[1]),
+		"swapped":                    append([]read{child[1], child[0]}, child[2:]...),
+		"one too many":               append(slices.Clone(child), read{99, "child of nobody"}),
+		"none":                       nil,
+		"the last is lost":           child[:len(child)-1],
+		"lost at a seek":             slices.Delete(slices.Clone(child), seek, seek+1),
+		"lost before a redeploy":     append(slices.Clone(child[:2]), child[4:]...),
+		"twice in two activations":   slices.Insert(slices.Clone(child), seek, read{0, "2/2: " + strings.SplitN(child[0].value, ": ", 2)[1]}),
+		"an older version":           slices.Concat(child[:len(child)-1], []read{{0, strings.Replace(child[len(child)-1].value, "6/4", "6/3", 1)}}),
+		"of an activation overtaken": append(slices.Clone(child), child[0]),
+		"of one that never was":      slices.Insert(slices.Clone(child), seek, read{0, childOf(4, 2, parent[8].value)}),
 	} {
-		if len(wrongChildren(parent, spoiled)) == 0 {
+		if len(wrongChildren(parent, spoiled, all)) == 0 {
 			t.Errorf("%s: nothing is found", name)
 		}
+	}
+	all[1].keepFrom = 2 // that is, it was to begin anew
+	if len(wrongChildren(parent, child, all)) == 0 {
+		t.Error("a start is not heeded: nothing is found")
+	}
+}
+
+// TestSpoiltScript has sidecars of some versions repeat themselves.
+func TestSpoiltScript(t *testing.T) {
+	found := ""
+	for seed := uint64(0); seed < spoiltSeeds && found == ""; seed++ {
+		for _, f := range play(t, Options{Seed: seed, Steps: *stepsFlag, spoil: func(w *World) { w.load.script.twice = true }}).Faults {
+			found += f.Error()
+		}
+	}
+	if !strings.Contains(found, "it is the turn of the parent") {
+		t.Errorf("found %q", found)
 	}
 }
 

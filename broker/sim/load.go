@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/millrace-io/millrace/broker/cluster"
@@ -31,6 +32,7 @@ type load struct {
 	commits   commits
 	script    copier
 	members   membership
+	kept      kept
 	ops       []*op
 	passing   bool // an op on topics is under way
 	unsure    bool // one may come to be that nobody waits for
@@ -43,6 +45,9 @@ type op struct {
 	done     func()
 	lost     func() // instead of done, when the node is gone before it has answered
 }
+
+// writers are all producers.
+func (l *load) writers() []*producer { return slices.Concat(l.producers, l.kept.writers) }
 
 // async has a client ask a node something. Its goroutine ends with the node.
 func (w *World) async(n *node, f func()) *op {
@@ -66,16 +71,16 @@ func (w *World) makeTopics() {
 			w.async(n, func() {
 				ctx, cancel := context.WithTimeout(n.ctx, patience)
 				defer cancel()
-				results, _ = n.cluster.CreateTopics(ctx, []cluster.CreateTopic{
+				results, _ = n.cluster.CreateTopics(ctx, append([]cluster.CreateTopic{
 					{Name: eventsTopic, Partitions: 2, Replication: nodesMax},
 					{Name: parentsTopic, Partitions: 2, Replication: nodesMax},
 					{Name: childrenTopic, Partitions: 2, Replication: nodesMax},
-				}, false)
+				}, keptTopics()...), false)
 				_, _ = n.groups.Find(ctx, groupName) // makes its topic; nobody leads it yet
 			})
 		}
 		w.once()
-		w.load.made = w.knows(childrenTopic) && w.knows(cluster.TopicOffsets)
+		w.load.made = w.knows(childrenTopic) && w.knows(keyedTopic) && w.knows(cluster.TopicOffsets)
 		if w.load.made {
 			break
 		}
@@ -94,6 +99,7 @@ func (w *World) makeTopics() {
 		&producer{name: "passing", id: -1, epochs: epochs{}, topic: passingTopic, index: 0},
 	)
 	w.load.members.init()
+	w.load.kept.init()
 	for range 2 {
 		w.load.consumers = append(w.load.consumers, &consumer{epochs: epochs{}, at: map[model.PartitionID]model.Offset{}})
 	}
@@ -140,7 +146,7 @@ func (w *World) stepLoad() {
 
 // poll takes the answers that have come.
 func (w *World) poll() {
-	for _, p := range w.load.producers {
+	for _, p := range w.load.writers() {
 		w.take(p)
 	}
 	ops := w.load.ops
@@ -276,7 +282,14 @@ func (p *producer) batch(s *sent) []byte {
 	var b record.Builder
 	b.Reset(spec)
 	for _, v := range s.values {
-		err := b.Add(time.Now().UnixMilli(), []byte("k"), []byte(v), nil)
+		key, value, headers := []byte("k"), []byte(v), []record.HeaderField(nil)
+		switch p.topic {
+		case agedTopic, sizedTopic:
+			key = []byte(longKey)
+		case keyedTopic:
+			key, value, headers = keyed(v)
+		}
+		err := b.Add(time.Now().UnixMilli(), key, value, headers)
 		must(err == nil, "build a batch: %v", err)
 	}
 	_, batch, err := b.Build(nil)

@@ -11,7 +11,7 @@ func TestMovesCheckerFails(t *testing.T) {
 	for want, how := range map[string]clinging{"true, which is on": {stays: true}, "has not moved": {absent: true}} {
 		found := ""
 		for seed := uint64(0); seed < spoiltSeeds && !strings.Contains(found, want); seed++ {
-			r := play(t, Options{Seed: seed, Steps: 600, spoil: func(w *World) { w.clinging = how }})
+			r := play(t, Options{Seed: seed, Steps: *stepsFlag, spoil: func(w *World) { w.clinging = how }})
 			for _, f := range r.Faults {
 				found += f.Error()
 			}

@@ -21,6 +21,7 @@ import (
 	"github.com/millrace-io/millrace/broker/produce"
 	"github.com/millrace-io/millrace/broker/pull"
 	"github.com/millrace-io/millrace/broker/raft"
+	"github.com/millrace-io/millrace/broker/script"
 	"github.com/millrace-io/millrace/pacemaker"
 )
 
@@ -74,7 +75,7 @@ func (w *World) start(id model.NodeID) {
 	n.raft = w.net.Open(id, n.down)
 	n.seats = move.NewSeats(id, n.raft)
 	n.cores = core.New(core.Options{
-		Cores: 2, Log: quiet, Raft: coreLog{n.raft}, Leadership: n.lead, Fatal: n.die, Observe: deaf{},
+		Cores: 2, Log: quiet, Raft: coreLog{n.raft, w.load.kept.heard}, Leadership: n.lead, Fatal: n.die, Observe: deaf{},
 		FlushDelay: never, FlushBytes: 1 << 40, CacheBytes: 1 << 20, WriteBytes: 1 << 40,
 		SnapshotBytes: 1 << 40, SnapshotEntries: 1 << 40, HousekeepEvery: never,
 		ProducerExpiry: func() time.Duration { return 0 },
@@ -87,6 +88,7 @@ func (w *World) start(id model.NodeID) {
 		Node: id, Proposer: proposer{n}, Founders: members, Log: quiet,
 		Static: map[string]string{
 			"offsets.topic.num.partitions": "1", "group.initial.rebalance.delay.ms": "20", "group.min.session.timeout.ms": "1",
+			"offsets.topic.segment.bytes": "1024", "log.cleaner.min.cleanable.ratio": "0.1",
 		},
 	})
 	n.produce = produce.New(produce.Options{Cores: n.cores, Raft: n.raft, Space: func() error { return nil }, Now: time.Now})
@@ -104,7 +106,7 @@ func (w *World) start(id model.NodeID) {
 		Exists: func(id model.PartitionID) bool { _, ok := n.cluster.Metadata().Partition(id); return ok },
 	})
 	n.pace = pacemaker.New(pacemaker.Options{
-		Node: id, Reader: n.fetch, Children: n.verbs, Sidecar: w.load.script.sidecar(), View: n.view(), Plans: &w.load.script.plans, Log: quiet,
+		Node: id, Reader: n.fetch, Children: n.verbs, Sidecar: w.load.script.sidecar(), View: script.View{Cluster: n.cluster, Log: quiet}, Plans: &w.load.script.plans, Log: quiet,
 	})
 	n.work.Go(n.followLeaders)
 	n.mover, n.keeper = n.newMover(), n.newKeeper()
@@ -306,10 +308,14 @@ func (w *World) drop(n *node, h *core.Handle) {
 func dirOf(id model.PartitionID) string { return fmt.Sprintf("/topics/%x/%d", id.Topic, id.Index) }
 
 // coreLog is what server makes of a Host.
-type coreLog struct{ *raft.FakeNode }
+type coreLog struct {
+	*raft.FakeNode
+	own func(model.ShardID, []byte) // is told of what loops propose by themselves
+}
 
 // Propose implements core.Log.
 func (l coreLog) Propose(s model.ShardID, cmd []byte, timeout time.Duration) (func() error, error) {
+	l.own(s, cmd)
 	p, err := l.FakeNode.Propose(s, cmd, timeout)
 	if err != nil {
 		return nil, err

@@ -2,25 +2,29 @@ package sim
 
 import (
 	"context"
+	"fmt"
 	"hash/fnv"
 	"sync"
 	"sync/atomic"
 
 	"github.com/millrace-io/millrace/broker/model"
-	"github.com/millrace-io/millrace/broker/script"
 	"github.com/millrace-io/millrace/pacemaker"
 	"github.com/millrace-io/millrace/plugins/async"
 	"github.com/millrace-io/millrace/plugins/control"
 )
 
 // copier is the one async script: it copies what keeps says from each partition of
-// parents to the same of children.
+// parents to the same of children, under the activation and the version that it runs as.
 type copier struct {
 	down  atomic.Bool // the sidecars are
 	plans plans
+	ops   scriptOps
+	// twice has sidecars of every second version repeat what they make, to see the judge
+	// fail.
+	twice bool
 }
 
-const scriptID model.ScriptID = 7
+const scriptName = "copies"
 
 // keeps tells whether the script has a child for a value.
 func keeps(value string) bool {
@@ -30,9 +34,11 @@ func keeps(value string) bool {
 }
 
 // childOf is what it makes of it.
-func childOf(value string) string { return "child of " + value }
+func childOf(a model.Activation, version byte, value string) string {
+	return fmt.Sprintf("%d/%d: child of %s", a, version, value)
+}
 
-// plans are what activations were: there is one.
+// plans are what activations were.
 type plans struct {
 	mu   sync.Mutex
 	byID map[model.Activation]*pacemaker.Spec
@@ -61,51 +67,28 @@ func (p *plans) Recall(ctx context.Context, _ model.ScriptID, a model.Activation
 	return nil, pacemaker.ErrNoPlan
 }
 
-// view is pacemaker.View by a node's metadata.
-type view struct{ n *node }
-
-func (n *node) view() view { return view{n} }
-
-// Watch implements pacemaker.View.
-func (v view) Watch() (<-chan struct{}, func()) { return v.n.cluster.Watch() }
-
-// Specs implements pacemaker.View: the script runs once its topics are there.
-func (v view) Specs() []*pacemaker.Spec {
-	m := v.n.cluster.Metadata()
-	in, known := m.Topic(parentsTopic)
-	out, made := m.Topic(childrenTopic)
-	if !known || !made {
-		return nil
-	}
-	return []*pacemaker.Spec{{
-		Script: scriptID, Name: "copies", Activation: 1, Digest: model.Digest{1}, OnError: script.Stop,
-		Inputs:  []script.Input{{Topic: in.Name, ID: in.ID, Partitions: int32(len(in.Partitions))}},
-		Outputs: []script.Output{{Topic: out.Name, ID: out.ID, Partitions: int32(len(out.Partitions))}},
-	}}
-}
-
 // sidecar is a node's.
 type sidecar struct {
-	down *atomic.Bool
+	of   *copier
 	fake async.Fake
 }
 
 func (s *copier) sidecar() async.Opener {
-	x := &sidecar{down: &s.down}
+	x := &sidecar{of: s}
 	x.fake.Do = x.transform
 	return x
 }
 
 // Open implements async.Opener.
 func (s *sidecar) Open(ctx context.Context, spec async.FiberSpec) (async.Fiber, error) {
-	if s.down.Load() {
+	if s.of.down.Load() {
 		return nil, control.ErrDown
 	}
 	return s.fake.Open(ctx, spec)
 }
 
 func (s *sidecar) transform(_ context.Context, spec async.FiberSpec, b async.Batch) (async.Result, error) {
-	if s.down.Load() {
+	if s.of.down.Load() {
 		return async.Result{}, control.ErrDown
 	}
 	var r async.Result
@@ -116,8 +99,11 @@ func (s *sidecar) transform(_ context.Context, spec async.FiberSpec, b async.Bat
 		}
 		r.RecordsIn++
 		if keeps(rec.value) {
-			values = append(values, childOf(rec.value))
+			values = append(values, childOf(spec.Activation, spec.Digest[0], rec.value))
 		}
+	}
+	if s.of.twice && spec.Digest[0]%2 == 0 {
+		values = append(values, values...)
 	}
 	if len(values) > 0 {
 		r.RecordsOut = int64(len(values))

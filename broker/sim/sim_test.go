@@ -79,6 +79,9 @@ var expected = []string{
 	"files lost", "replica renewed", "disk lost", "joined",
 	"assigned", "rejoined", "evicted", "left", "vanished", "slept", "member committed", "positions read",
 	"old generation refused", "former process refused",
+	"kept read", "deleted", "delete refused", "out of range", "gone is out of range", "log start found", "old records due", "many records due",
+	"cleaned", "offsets cleaned", "horizon due", "tombstone gone",
+	"script deployed", "script redeployed", "script deployed anew", "script sought", "script paused", "script resumed",
 	"raft: busy", "raft: deaf", "raft: dropped without a leader", "raft: elected", "raft: forwarded", "raft: gave up", "raft: installed",
 	"raft: handed over", "raft: left", "raft: replayed", "raft: replicated some", "raft: snapshot", "raft: taken by a deposed leader", "raft: truncated", "raft: unknown",
 }

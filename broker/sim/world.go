@@ -191,6 +191,9 @@ func (w *World) once() {
 		{14, "members", w.stepMember},
 		{6, "time", w.passTime},
 		{2, "flush", w.flush},
+		{12, "kept", w.stepKept},
+		{6, "house", w.keepHouse},
+		{1, "script", w.stepScript},
 	}
 	if w.faults {
 		all = append(all, event{1, "fault", w.fault}, event{1, "move", w.moveOp})
