@@ -4,7 +4,8 @@
 // simulation moves. Producers, consumers, committed offsets, the members of a group, an async script
 // that is deployed, sought, paused and resumed, topics that come and go, and topics that do
 // not keep everything (retention.ms, retention.bytes, DeleteRecords, compaction) are the load;
-// a checker that knows all that was acknowledged judges it. It is for tests and imported by
+// replicas move meanwhile, a disk loses a partition's files or is lost as a whole, and its
+// node comes back with new replicas; a checker that knows all that was acknowledged judges it. It is for tests and imported by
 // no other room.
 //
 // What is gone is judged twice: when a loop finds it due or has cleaned a log, against what
@@ -39,6 +40,6 @@
 //
 // dragonboat and the journal, whose contract the fake is held to by raft's TestConform;
 // fronts and connections; the __scripts topic, scripts with several children, and parents
-// that are trimmed, compacted or grow, which pacemaker's own tests play; moves of replicas;
-// transactions.
+// that are trimmed, compacted or grow, which pacemaker's own tests play; moves to one replica
+// alone; transactions. The controller's group has three votes and three nodes.
 package sim
