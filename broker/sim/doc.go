@@ -39,6 +39,6 @@
 //
 // dragonboat and the journal, whose contract the fake is held to by raft's TestConform;
 // fronts and connections; the __scripts topic, scripts with several children, and parents
-// that are trimmed, compacted or grow, which pacemaker's own tests play; moves of replicas;
-// transactions.
+// that are trimmed, compacted or grow, which pacemaker's own tests play; moves to one
+// replica alone; transactions.
 package sim
