@@ -49,7 +49,8 @@ type op struct {
 // writers are all producers.
 func (l *load) writers() []*producer { return slices.Concat(l.producers, l.kept.writers) }
 
-// async has a client ask a node something. Its goroutine ends with the node.
+// async has a client ask a node something, and returns once it waits for an answer, or has
+// it. Its goroutine ends with the node.
 func (w *World) async(n *node, f func()) *op {
 	o := &op{finished: make(chan struct{}), node: n, done: func() {}, lost: func() {}}
 	n.work.Go(func() {
@@ -57,6 +58,7 @@ func (w *World) async(n *node, f func()) *op {
 		close(o.finished)
 	})
 	w.load.ops = append(w.load.ops, o)
+	w.o.Still()
 	return o
 }
 
