@@ -74,16 +74,16 @@ func elapsed(t *time.Timer) bool {
 	}
 }
 
-// takeReady gives p and the pieces that wait behind it, merged as far as they
-// may be. done: the leg is over.
+// takeReady gives p and the pieces that wait behind it now, merged as far as they
+// may be. What comes meanwhile is for the next time: whether it does is the scheduler's
+// choice. done: the leg is over.
 func (l *leg) takeReady(ctx context.Context, p piece, pieces <-chan piece) (done bool, err error) {
+	waiting := len(pieces)
 	for {
 		next, more := piece{}, false
-		for p.plain() {
-			select {
-			case next, more = <-pieces:
-			default:
-			}
+		for p.plain() && waiting > 0 {
+			waiting--
+			next, more = <-pieces
 			if !more || !next.plain() || p.bytes+next.bytes > mergeBytesMax {
 				break
 			}
@@ -169,6 +169,9 @@ func (l *leg) append(ctx context.Context, c *child, to model.Offset, batches [][
 				src.Verdicts = append(src.Verdicts, bad.Offset)
 			}
 		}
+	}
+	if err := ctx.Err(); err != nil {
+		return err // a child takes what it is given, whoever still waits for its answer
 	}
 	state, err := l.f.o.Children.AppendSource(ctx, c.ID, src, batches)
 	if err != nil {

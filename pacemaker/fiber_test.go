@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/millrace-io/millrace/broker/admin/api"
+	"github.com/millrace-io/millrace/broker/core"
 	"github.com/millrace-io/millrace/broker/model"
 	"github.com/millrace-io/millrace/broker/script"
 	"github.com/millrace-io/millrace/pacemaker/check"
@@ -268,6 +269,37 @@ func TestJournalSaysHowFibersStand(t *testing.T) {
 		}
 		if e.Offset != w.log.endOf(parentOf(w)) || e.Lag != 0 || e.State != api.StateRunning || e.Activation != 1 || e.Digest != w.spec.Digest {
 			t.Errorf("entry %+v", e)
+		}
+	})
+}
+
+// TestLostParentEndsItsFiber at once: before its reader hears of it, and without a last
+// word to the children.
+func TestLostParentEndsItsFiber(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		none := func(int, check.Record) ([]check.Out, bool) { return nil, true }
+		w := newWorld(t, plainScene(script.Stop, none), 1)
+		defer w.killAll()
+		n := w.start()
+		synctest.Wait()
+		w.produce()
+		synctest.Wait() // all is taken, and nothing told
+		key := model.SourceKey{Script: scriptID, Parent: parentOf(w)}
+		ended := false
+		n.p.mu.Lock()
+		f := n.p.fibers[key]
+		cancel := f.cancel
+		f.cancel = func() { ended = true; cancel() }
+		n.p.mu.Unlock()
+		n.p.Lead(core.Leadership{Partition: key.Parent, Epoch: 1})
+		n.p.mu.Lock()
+		if !ended {
+			t.Error("the fiber goes on")
+		}
+		n.p.mu.Unlock()
+		pass(2 * emptyDelayMax)
+		if s := w.log.sourceOf(childOf(w, 0), key); s.Offset != 0 {
+			t.Errorf("the child was told of %d", s.Offset)
 		}
 	})
 }

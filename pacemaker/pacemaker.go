@@ -21,7 +21,9 @@ type Pacemaker struct {
 	mu     sync.Mutex // guards all below; held for map operations only
 	led    map[model.PartitionID]model.LeaderEpoch
 	fibers map[model.SourceKey]*fiber
-	wake   chan struct{} // a tick after led changed or a fiber ended
+	// scripts are those that were wanted last, of any parent.
+	scripts []model.ScriptID
+	wake    chan struct{} // a tick after led changed or a fiber ended
 }
 
 // New gives a Pacemaker that runs nothing before Run.
@@ -38,7 +40,9 @@ func New(o Options) *Pacemaker {
 	}
 }
 
-// Lead takes a change of leadership. It does not block.
+// Lead takes a change of leadership. It does not block. The fibers of a parent that is
+// lost are over when it returns: what they would still tell its children is for the next
+// leader's to say.
 func (p *Pacemaker) Lead(e core.Leadership) {
 	p.mu.Lock()
 	old, led := p.led[e.Partition]
@@ -47,6 +51,11 @@ func (p *Pacemaker) Lead(e core.Leadership) {
 		p.led[e.Partition] = e.Epoch
 	case !e.Serving && led && e.Epoch >= old:
 		delete(p.led, e.Partition)
+		for _, s := range p.scripts {
+			if f := p.fibers[model.SourceKey{Script: s, Parent: e.Partition}]; f != nil {
+				f.cancel() // it leaves the map when it has ended
+			}
+		}
 	}
 	p.mu.Unlock()
 	p.tick()
@@ -106,6 +115,10 @@ func (p *Pacemaker) reconcile(ctx context.Context, work *sync.WaitGroup) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	want := p.want(specs)
+	p.scripts = p.scripts[:0]
+	for _, s := range specs {
+		p.scripts = append(p.scripts, s.Script)
+	}
 	for key, f := range p.fibers {
 		if w, ok := want[key]; !ok {
 			f.cancel() // it leaves the map when it has ended

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/millrace-io/millrace/broker/group"
@@ -64,7 +66,8 @@ func (l *loop) loadOnce(fence bool) (records int, err error) {
 	}
 	l.groups = make(map[string]*hosted, len(r.groups))
 	l.now = l.service.o.Now()
-	for id, g := range r.groups {
+	for _, id := range slices.Sorted(maps.Keys(r.groups)) { // those due at one moment keep this order
+		g := r.groups[id]
 		if g.Blank() {
 			continue
 		}

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -63,6 +64,7 @@ func (e *expected) giveUp() {
 	if len(tokens) == 0 {
 		return
 	}
+	slices.Sort(tokens) // who proposed first hears first
 	time.AfterFunc(deposedWait, func() {
 		for _, token := range tokens {
 			e.tell(&partition.Outcome{Token: token, Err: ErrDeposed})

@@ -238,12 +238,15 @@ func (s *Service) proposeRetryBusy(ctx context.Context, h *core.Handle, cmd []by
 	deadline := time.Now().Add(timeout)
 	for {
 		p, err := s.o.Raft.Propose(h.Shard, cmd, time.Until(deadline))
-		if err == nil || !errors.Is(err, raft.ErrBusy) || time.Now().After(deadline) {
+		if err == nil || !errors.Is(err, raft.ErrBusy) {
 			return p, err
 		}
 		select {
 		case <-time.After(busyRetry):
 		case <-ctx.Done():
+			return nil, err
+		}
+		if !time.Now().Before(deadline) { // also where ctx ends at that moment, and is not done yet
 			return nil, err
 		}
 		if _, serving := h.Serving(); !serving {

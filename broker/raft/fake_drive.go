@@ -2,6 +2,7 @@ package raft
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -159,14 +160,15 @@ func (n *FakeNet) runActs(g *fakeGroup, r *fakeRun, faults bool, add func(int, s
 	}
 }
 
-// sortInbox orders what has come since it was called last.
+// sortInbox orders what has come since it was called last. Commands of one key are not
+// the same to who waits for them: what Key leaves out, of one node, tells who came first.
 func (n *FakeNet) sortInbox(r *fakeRun) {
 	fresh := r.inbox[min(r.sorted, len(r.inbox)):]
 	slices.SortStableFunc(fresh, func(a, b *fakeProposal) int {
 		if n.Key == nil {
 			return bytes.Compare(a.cmd, b.cmd)
 		}
-		return bytes.Compare(n.Key(a.shard, a.cmd), n.Key(b.shard, b.cmd))
+		return cmp.Or(bytes.Compare(n.Key(a.shard, a.cmd), n.Key(b.shard, b.cmd)), bytes.Compare(a.cmd, b.cmd))
 	})
 	r.sorted = len(r.inbox)
 }

@@ -20,7 +20,7 @@ import (
 // gone at once, where dragonboat might still bring it back. Members do not change.
 type FakeNet struct {
 	// Key orders commands that came to one node and shard between two steps, whose order
-	// of arrival is the scheduler's. nil: their bytes.
+	// of arrival is the scheduler's; their bytes do where it is the same. nil: their bytes.
 	Key func(shard model.ShardID, cmd []byte) []byte
 	// Applied, if set, is told of every entry that a machine has been given.
 	Applied func(node model.NodeID, shard model.ShardID, e Entry)

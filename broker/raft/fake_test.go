@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/millrace-io/millrace/broker/model"
@@ -127,4 +129,55 @@ func TestInstall(t *testing.T) {
 	if err := f.Install(shard+1, 7, nil, nil); !errors.Is(err, ErrClosed) {
 		t.Errorf("a shard that does not run: %v", err)
 	}
+}
+
+// TestKeyLeavesOrder: of commands with one key, in whatever order they come, the same is
+// first in the log.
+func TestKeyLeavesOrder(t *testing.T) {
+	for _, come := range [][]string{{"a", "b"}, {"b", "a"}} {
+		net := NewFakeNet()
+		net.Key = func(model.ShardID, []byte) []byte { return nil }
+		o := net.Open(0, make(chan struct{}))
+		m := &counting{}
+		if err := o.StartPartition(shard, []model.NodeID{0}, m); err != nil {
+			t.Fatal(err)
+		}
+		if !net.Elect(shard, 0) {
+			t.Fatal("not elected")
+		}
+		for _, cmd := range come {
+			if _, err := o.Propose(shard, []byte(cmd), time.Second); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for dice := rand.New(rand.NewPCG(1, 1)); net.Step(dice, false) != ""; {
+		}
+		if got := m.seen(); len(got) != 2 || string(got[0]) != "a" {
+			t.Errorf("%q came, %q was applied", come, got)
+		}
+		o.Close()
+	}
+}
+
+// deadlines counts what is proposed.
+type deadlines struct{ proposed int }
+
+func (d *deadlines) Propose(model.ShardID, []byte, time.Duration) (*Proposal, error) {
+	d.proposed++
+	return nil, ErrBusy
+}
+
+// TestNoTimeNoProposal: a command is tried again until its time is over, and not then.
+func TestNoTimeNoProposal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 3*controllerRetry)
+		defer cancel()
+		d := &deadlines{}
+		if _, err := proposeController(ctx, d, []byte("x")); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		if d.proposed != 3 {
+			t.Errorf("proposed %d times", d.proposed)
+		}
+	})
 }

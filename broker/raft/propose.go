@@ -143,10 +143,20 @@ func proposeController(ctx context.Context, h proposer, cmd []byte) ([]byte, err
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("propose to the controller: %w (last: %w)", ctx.Err(), err)
 		case <-time.After(controllerRetry):
 		}
+		if over := over(ctx); over != nil {
+			return nil, fmt.Errorf("propose to the controller: %w (last: %w)", over, err)
+		}
 	}
+}
+
+// over tells whether ctx has ended, or ends at this moment.
+func over(ctx context.Context) error {
+	if d, ok := ctx.Deadline(); ok && !time.Now().Before(d) {
+		return context.DeadlineExceeded
+	}
+	return ctx.Err()
 }
 
 // controllerRetry is the pause after a command was dropped: an election takes longer.

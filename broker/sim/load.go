@@ -43,7 +43,8 @@ type op struct {
 	lost     func() // instead of done, when the node is gone before it has answered
 }
 
-// async has a client ask a node something. Its goroutine ends with the node.
+// async has a client ask a node something, and returns once it waits for an answer, or has
+// it. Its goroutine ends with the node.
 func (w *World) async(n *node, f func()) *op {
 	o := &op{finished: make(chan struct{}), node: n, done: func() {}, lost: func() {}}
 	n.work.Go(func() {
@@ -51,6 +52,7 @@ func (w *World) async(n *node, f func()) *op {
 		close(o.finished)
 	})
 	w.load.ops = append(w.load.ops, o)
+	w.o.Still()
 	return o
 }
 

@@ -107,6 +107,9 @@ func TestReplay(t *testing.T) {
 	}
 }
 
+// keepDiffering, if set, is given two traces of one seed.
+var keepDiffering func(t *testing.T, seed uint64, a, b []byte)
+
 // replay plays a seed so many times, and says where the traces differ.
 func replay(t *testing.T, seed uint64, times int) string {
 	t.Helper()
@@ -118,6 +121,9 @@ func replay(t *testing.T, seed uint64, times int) string {
 		if i == 0 {
 			first = b.Bytes()
 		} else if !bytes.Equal(first, b.Bytes()) {
+			if keepDiffering != nil {
+				keepDiffering(t, seed, first, b.Bytes())
+			}
 			return fmt.Sprintf("seed %d does not replay with -steps %d: %s", seed, *stepsFlag, firstDifference(first, b.Bytes()))
 		}
 	}
