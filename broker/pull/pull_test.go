@@ -187,6 +187,26 @@ func TestStop(t *testing.T) {
 	})
 }
 
+// TestStopBeforeReplace: a pull that is stopped while it gives its lease back leaves the
+// partition as it is.
+func TestStopBeforeReplace(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := newNet(t, 1, 20)
+		w.nodes[taker].broken = errLink // what Replace would end with
+		stop := make(chan struct{})
+		w.before = func(_ model.NodeID, m Method) error {
+			if m == MethodRelease {
+				close(stop)
+				synctest.Wait() // for who watches it
+			}
+			return nil
+		}
+		if err := w.taker(-1).Recover(w.nodes[taker], Note(1, testShard, uint64(len(w.log))), stop); !errors.Is(err, ErrStopped) {
+			t.Fatal(err)
+		}
+	})
+}
+
 // TestOwnSegments: what the replica has itself does not come, unless it is damaged.
 func TestOwnSegments(t *testing.T) {
 	for name, damaged := range map[string]bool{"sound": false, "damaged": true} {

@@ -100,6 +100,9 @@ func (p *pulling) try(ctx context.Context) (done bool, err error) {
 		return false, err
 	}
 	p.end(ctx)
+	if ctx.Err() != nil { // it waited for the other node, and the partition may be on its way out
+		return true, ErrStopped
+	}
 	// An error here has stopped the node.
 	return true, p.r.Replace(func() error { return partition.Swap(files.FS, files.Dir) })
 }

@@ -22,6 +22,8 @@ type FakeNode struct {
 	// What follows is guarded by the net's mu.
 	runs   map[model.ShardID]*fakeRun
 	closed bool
+	// following are the machines that follow a note, or did: closed at their end.
+	following map[model.ShardID]chan struct{}
 }
 
 // fakeRun is a replica that was started. Guarded by the net's mu, but for the machines,
@@ -61,7 +63,7 @@ func (n *FakeNet) Open(id model.NodeID, down <-chan struct{}) *FakeNode {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	must(n.nodes[id] == nil, "node %d is open", id)
-	o := &FakeNode{net: n, id: id, down: down, changes: newMailbox(), runs: map[model.ShardID]*fakeRun{}}
+	o := &FakeNode{net: n, id: id, down: down, changes: newMailbox(), runs: map[model.ShardID]*fakeRun{}, following: map[model.ShardID]chan struct{}{}}
 	n.nodes[id] = o
 	return o
 }
@@ -143,7 +145,10 @@ func (o *FakeNode) start(shard model.ShardID, members []model.NodeID) (*fakeRun,
 func (r *fakeRun) recover(have *fakeReplica) {
 	r.recovering = true
 	note := have.note
+	ended := make(chan struct{})
+	r.node.following[r.shard] = ended
 	go func() {
+		defer close(ended)
 		err := r.partition.Recover(note, r.stop)
 		applied, opened := uint64(0), error(nil)
 		if err == nil {
@@ -298,8 +303,18 @@ func (o *FakeNode) end(r *fakeRun) {
 	o.net.crashed(o.id, r.shard)
 }
 
-// Remove is as of Host. With the last replica's the group's log is gone.
+// Remove is as of Host: it waits for a machine that still follows a note. With the last
+// replica's the group's log is gone.
 func (o *FakeNode) Remove(shard model.ShardID) error {
+	o.net.mu.Lock()
+	ended := o.following[shard]
+	o.net.mu.Unlock()
+	if ended != nil {
+		select {
+		case <-ended:
+		case <-o.down:
+		}
+	}
 	o.net.mu.Lock()
 	defer o.net.mu.Unlock()
 	if o.runs[shard] != nil {
