@@ -70,6 +70,11 @@ func (n *FakeNet) Open(id model.NodeID, down <-chan struct{}) *FakeNode {
 
 // ask has a machine do something, without the net's mu; false: the node is down.
 func (o *FakeNode) ask(f func() error) bool {
+	select {
+	case <-o.down: // before: else it would be a draw whether f is heard
+		return false
+	default:
+	}
 	done := make(chan error, 1)
 	go func() { done <- f() }()
 	select {
