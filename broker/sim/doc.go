@@ -14,19 +14,29 @@
 // # What replays
 //
 // The same seed gives the same trace, event by event, with what each replica was given
-// and each client was told: before groups had members two of 1,000 seeds played twice differed (386 and
-// 695: in one run of fifty or fewer), with them one of 400. Play such a one a few times then.
-// TestReplay holds a few to that, those among them that once did; TestSoakReplay (of -tags
-// soak) plays as many as one likes, and shows the first line that differs. It is not so by
-// construction. A room keeps to it by two habits: a loop that may find two channels ready,
-// and goes on otherwise by which it takes, looks at them in an order of its own (a select
-// draws one); and goroutines of a node that want the same thing do not wait for the same
-// moment (timers that are due at one moment fire in an order that is drawn).
+// and each client was told. TestReplay holds a few seeds to that, those among them that
+// once took either of two ways; TestSoakReplay (of -tags soak) plays as many as one likes,
+// and shows the first line that differs. It is not so by construction. What is drawn, and
+// not by the seed, are the order of a select's cases, of timers that are due at one moment,
+// and of a map; and where the runtime interrupts a goroutine that has run, or that the
+// machine has kept from running, for 10 ms: then those that wait go first. Rooms keep to it
+// by a few habits:
+//
+//   - a loop that may find two channels ready, and goes on otherwise by which it takes,
+//     looks at them in an order of its own;
+//   - goroutines of a node that want the same thing do not wait for the same moment, or it
+//     does not matter who is first;
+//   - what ends something, as a lost leadership does a fiber, ends it before anybody else
+//     hears of it;
+//   - nobody takes what is ready "by now" while another goroutine may still add to it.
+//
 // Between two events several goroutines may run, and the scheduler orders those: what
 // they leave behind (proposals, calls) is sorted before the next event is drawn, and tests
-// leave it one processor. Numbers
+// leave it one processor. The driver begins nothing beside what it has begun and not
+// waited for. Numbers
 // that rooms draw for themselves (tokens, leases, when a flush is due) are left out of
-// the trace, and decide nothing here.
+// the trace, and decide nothing here but which of two commands of one node, the same
+// otherwise, is first.
 //
 // # What it leaves out
 //
