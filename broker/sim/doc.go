@@ -40,10 +40,9 @@
 //
 // Between two events several goroutines may run, and the scheduler orders those: what
 // they leave behind (proposals, calls) is sorted before the next event is drawn, and tests
-// leave it one processor. The driver begins nothing beside what it has begun and not
-// waited for. Numbers
-// that rooms draw for themselves (tokens, leases, when a flush is due) are left out of
-// the trace, and decide nothing here but which of two commands of one node, the same
+// leave it one processor. The driver waits for what it has begun before it goes on.
+// Numbers that rooms draw for themselves (tokens, leases, when a flush is due) are left out
+// of the trace, and decide nothing here but which of two commands of one node, the same
 // otherwise, is first.
 //
 // # What it leaves out
