@@ -106,6 +106,7 @@ type Host struct {
 	barriers barriers
 	journal  *journal.Journal
 	births   births
+	machines sync.Map // by shard, of partitions: closed behind the last call of the machine
 	acks     *acks
 	closing  chan struct{}
 	once     sync.Once
@@ -224,7 +225,8 @@ func (h *Host) config(shard model.ShardID, members int) config.Config {
 	return c
 }
 
-// Stop ends this node's replica of shard; its log stays.
+// Stop ends this node's replica of shard; its log stays. When it returns nobody calls the
+// replica's machine any more.
 func (h *Host) Stop(shard model.ShardID) error {
 	n, err := h.of(shard)
 	if err == nil {
@@ -232,11 +234,27 @@ func (h *Host) Stop(shard model.ShardID) error {
 	}
 	switch {
 	case err == nil, errors.Is(err, dragonboat.ErrShardNotFound):
-		return nil
+		return h.awaitMachine(shard)
 	case errors.Is(err, dragonboat.ErrClosed):
 		err = ErrStopped
 	}
 	return fmt.Errorf("stop replica of shard %d: %w", shard, err)
+}
+
+func (h *Host) awaitMachine(shard model.ShardID) error {
+	closed, ok := h.machines.Load(shard)
+	if !ok {
+		return nil
+	}
+	t := time.NewTimer(removeWaitMax)
+	defer t.Stop()
+	select {
+	case <-closed.(chan struct{}):
+		h.machines.CompareAndDelete(shard, closed)
+		return nil
+	case <-t.C:
+		return fmt.Errorf("stop replica of shard %d: its machine is still in use after %v", shard, removeWaitMax)
+	}
 }
 
 // Logs lists the shards that this node has a log of, started or not.

@@ -42,10 +42,11 @@ type ControllerMachine interface {
 }
 
 // diskMachine adapts StateMachine to dragonboat's on-disk contract. entries is
-// reused: Apply does not keep it.
+// reused: Apply does not keep it. closed is closed behind the library's last call.
 type diskMachine struct {
 	machine StateMachine
 	entries []Entry
+	closed  chan struct{}
 }
 
 func (d *diskMachine) Open(stop <-chan struct{}) (uint64, error) { return d.machine.Open(stop) }
@@ -62,7 +63,11 @@ func (d *diskMachine) Update(in []sm.Entry) ([]sm.Entry, error) {
 
 func (d *diskMachine) Lookup(any) (any, error) { return nil, nil }
 func (d *diskMachine) Sync() error             { return d.machine.Sync() }
-func (d *diskMachine) Close() error            { return d.machine.Close() }
+
+func (d *diskMachine) Close() error {
+	defer close(d.closed)
+	return d.machine.Close()
+}
 
 // PrepareSnapshot is called only for what goes to a peer: all other snapshots are
 // records without content. A machine that has nothing to say is about to stop; any

@@ -156,10 +156,12 @@ func (h *Host) launch(r Replica, m StateMachine) error {
 	if err != nil {
 		return err
 	}
-	create := func(uint64, uint64) sm.IOnDiskStateMachine { return &diskMachine{machine: m} }
+	closed := make(chan struct{})
+	create := func(uint64, uint64) sm.IOnDiskStateMachine { return &diskMachine{machine: m, closed: closed} }
 	if err := n.StartOnDiskReplica(initial, joins, create, c); err != nil {
 		return err
 	}
+	h.machines.Store(r.Shard, closed)
 	h.started(r.Shard, r.Members, initial != nil)
 	return nil
 }
