@@ -101,6 +101,7 @@ func (k *Keeper) step(ctx context.Context) error {
 			if k.knows(ctx, l) {
 				return k.o.Raft.Promote(ctx, raft.ControllerShard, l, group.Change)
 			}
+			k.o.Raft.Nudge(raft.ControllerShard, l)
 		}
 		return nil // they come, or come back
 	case DoRemove:

@@ -34,6 +34,7 @@ type Group interface {
 	Promote(ctx context.Context, shard model.ShardID, m raft.Member, change uint64) error
 	RemoveMember(ctx context.Context, shard model.ShardID, m raft.Member, change uint64) error
 	Transfer(shard model.ShardID, to model.NodeID) error
+	Nudge(shard model.ShardID, learner raft.Member)
 	Propose(shard model.ShardID, cmd []byte, timeout time.Duration) (*raft.Proposal, error)
 }
 

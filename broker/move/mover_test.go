@@ -28,6 +28,9 @@ func TestMover(t *testing.T) {
 		r.expect(3*time.Second, "node 1 does not run its replica yet: "+(&raft.Refusal{Code: RefusedNoReplica}).Error(), "add a learner {1 1}")
 		r.answer(1, func() (uint64, error) { return 0, nil })
 		r.expect(10*time.Second, "node 1 is catching up", "add a learner {1 1}")
+		if len(r.nudged) == 0 || r.nudged[0] != (raft.Member{Node: 1, Birth: 1}) {
+			t.Errorf("nudged: %v", r.nudged)
+		}
 		r.answer(1, func() (uint64, error) { return 0, errors.New("no route") })
 		r.expect(10*time.Second, "node 1 does not answer: no route", "add a learner {1 1}")
 		r.answer(1, nil)

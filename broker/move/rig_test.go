@@ -32,6 +32,8 @@ type rig struct {
 	mu    sync.Mutex
 	group raft.Members
 	did   []string
+	// nudged are learners that do not come on.
+	nudged []raft.Member
 	// answers are what nodes have applied, or why they do not say; without one a node has all.
 	answers map[model.NodeID]func() (uint64, error)
 }
@@ -191,6 +193,12 @@ func (r *rig) RemoveMember(_ context.Context, _ model.ShardID, m raft.Member, ch
 func remove(g *raft.Members, m raft.Member) {
 	out := func(v raft.Member) bool { return v == m }
 	g.Voters, g.Learners = slices.DeleteFunc(g.Voters, out), slices.DeleteFunc(g.Learners, out)
+}
+
+func (r *rig) Nudge(_ model.ShardID, m raft.Member) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.nudged = append(r.nudged, m)
 }
 
 func (r *rig) Transfer(shard model.ShardID, to model.NodeID) error {

@@ -37,6 +37,7 @@ func (m *Mover) step(ctx context.Context, h *core.Handle) (more bool, err error)
 		}
 		if !caught {
 			m.because(h.ID, fmt.Sprintf("node %d is catching up", l.Node))
+			m.o.Raft.Nudge(h.Shard, l)
 			return true, nil
 		}
 	}

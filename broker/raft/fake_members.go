@@ -66,6 +66,9 @@ func (o *FakeNode) changeMembers(ctx context.Context, shard model.ShardID, cc pb
 	return nil
 }
 
+// Nudge is as of Host. A FakeNode's followers never wait to be asked.
+func (o *FakeNode) Nudge(model.ShardID, Member) {}
+
 // Transfer is as of Host.
 func (o *FakeNode) Transfer(shard model.ShardID, to model.NodeID) error {
 	o.net.mu.Lock()

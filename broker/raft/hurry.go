@@ -43,16 +43,19 @@ func (h *Host) hurry(shard model.ShardID) {
 	}
 }
 
-// timeOut hands the message over, unless the host is closed: the library does not
-// stand it then.
 func (h *Host) timeOut(shard model.ShardID) bool {
+	return h.deliver(shard, pb.Message{Type: pb.TimeoutNow, From: h.own(shard)})
+}
+
+// deliver hands this node's replica of a shard a message, unless the host is closed: the
+// library does not stand it then.
+func (h *Host) deliver(shard model.ShardID, m pb.Message) bool {
 	h.openMu.RLock()
 	defer h.openMu.RUnlock()
 	if h.closed {
 		return false
 	}
-	id := h.own(shard)
-	m := pb.Message{Type: pb.TimeoutNow, From: id, To: id, ShardID: uint64(shard)}
+	m.To, m.ShardID = h.own(shard), uint64(shard)
 	e := h.ears[hostOf(shard)].Load()
 	e.messages(pb.MessageBatch{BinVer: raftio.TransportBinVersion, DeploymentId: e.deployment, Requests: []pb.Message{m}})
 	return true

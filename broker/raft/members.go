@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/lni/dragonboat/v4"
+	pb "github.com/lni/dragonboat/v4/raftpb"
 
 	"github.com/millrace-io/millrace/broker/model"
 )
@@ -83,6 +84,19 @@ func (h *Host) RemoveMember(ctx context.Context, shard model.ShardID, m Member, 
 	return h.changeMembers(ctx, shard, func(n *dragonboat.NodeHost, timeout time.Duration) (*dragonboat.RequestState, error) {
 		return n.RequestDeleteReplica(uint64(shard), m.id(), change, timeout)
 	})
+}
+
+// Nudge has this node's replica of a shard, its leader, send a learner what it lacks, that
+// does not come on. A read index which was never confirmed, since whoever was to confirm it
+// has left and nobody else has a vote, keeps the library from asking learners for ever; and
+// after a message that is lost it sends one nothing more before it has answered. It does
+// nothing else, and nothing to a group that is led from elsewhere.
+func (h *Host) Nudge(shard model.ShardID, learner Member) {
+	l, ok := h.Leader(shard)
+	if !ok || l.Leader != h.node {
+		return
+	}
+	h.deliver(shard, pb.Message{Type: pb.HeartbeatResp, From: learner.id(), Term: uint64(l.Term)})
 }
 
 func (m Member) id() uint64 { return replicaID(m.Node, m.Birth) }
