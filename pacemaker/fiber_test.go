@@ -273,7 +273,6 @@ func TestJournalSaysHowFibersStand(t *testing.T) {
 	})
 }
 
-<<<<<<< HEAD
 // TestTickIsTaken: a leg that ends has taken the tick that came before, or the fiber's
 // next pause would be none.
 func TestTickIsTaken(t *testing.T) {
@@ -290,8 +289,6 @@ func TestTickIsTaken(t *testing.T) {
 	}
 }
 
-=======
->>>>>>> replay
 // TestLostParentEndsItsFiber at once: before its reader hears of it, and without a last
 // word to the children.
 func TestLostParentEndsItsFiber(t *testing.T) {
