@@ -169,7 +169,7 @@ func diskFull(s *scene) {
 	select {
 	case <-broker.Done():
 		s.c.Start(n)
-	default:
+	case <-time.After(time.Second): // one that stops has done so by then
 	}
 }
 
