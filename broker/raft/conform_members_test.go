@@ -28,7 +28,7 @@ type conformGroup struct {
 const justAsk = -1
 
 // change asks who is in the group, and makes one of the changes that can be made of it.
-// Those who have left are out once the group has written again: see server's mover.
+// Those who have left are out once the group has written again: see move.Mover.
 func (c *conform) change(n, pick int) {
 	at := c.nodes[n]
 	if at == nil {
