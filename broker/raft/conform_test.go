@@ -329,21 +329,27 @@ func level(members []*ledger) bool {
 func (c *conform) judge() {
 	var order [][]byte
 	for _, m := range c.members {
-		if len(m.entries) >= len(order) {
-			order = m.entries
+		if m == nil {
+			continue // it is among the faults
+		}
+		if there := m.seen(); len(there) >= len(order) {
+			order = there
 		}
 	}
 	for n, m := range c.machines {
 		if m == nil {
 			continue
 		}
-		if has := len(m.entries); has > len(order) || has < len(order) && slices.Contains(c.members, m) || !slices.EqualFunc(m.entries, order[:has], bytes.Equal) {
+		m.mu.Lock() // one that is out may follow a note still
+		entries, indexes := slices.Clone(m.entries), slices.Clone(m.indexes)
+		c.kinds["installed"] += m.recovers
+		m.mu.Unlock()
+		if has := len(entries); has > len(order) || has < len(order) && slices.Contains(c.members, m) || !slices.EqualFunc(entries, order[:has], bytes.Equal) {
 			c.broken("node %d has %d entries that are not the members' %d", n, has, len(order))
 		}
-		if !slices.IsSorted(m.indexes) || len(slices.Compact(slices.Clone(m.indexes))) != len(m.indexes) {
-			c.broken("indexes of node %d do not rise: %v", n, m.indexes)
+		if !slices.IsSorted(indexes) || len(slices.Compact(slices.Clone(indexes))) != len(indexes) {
+			c.broken("indexes of node %d do not rise: %v", n, indexes)
 		}
-		c.kinds["installed"] += m.recovers
 	}
 	times := map[string]int{}
 	for _, cmd := range order {

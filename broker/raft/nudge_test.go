@@ -9,11 +9,25 @@ import (
 	pb "github.com/lni/dragonboat/v4/raftpb"
 )
 
-// TestNudge: a voter leaves while a read index waits for its word, one is left alone, and a
-// learner that first hears of it late never gets the log; unless it is nudged.
+// TestNudge: a learner that the library would never ask is asked once it is nudged. Where the
+// machine is so busy that nothing is left unconfirmed it is tried again.
 func TestNudge(t *testing.T) {
 	t.Parallel()
-	p := moving(t, shard)
+	for range 10 {
+		p := moving(t, shard)
+		if !leftUnasked(t, p) {
+			continue
+		}
+		p.hosts[0].Nudge(shard, Member{2, 1})
+		p.same(t, 0, 2)
+		return
+	}
+	t.Error("it comes on by itself, each time")
+}
+
+// leftUnasked has a voter leave while a read index waits for its word. One is left alone,
+// and a learner that first hears of it late should get no log.
+func leftUnasked(t *testing.T, p *peers) bool {
 	p.propose(t, "alone", 0)
 	p.enter(t, 0, Member{1, 1})
 	p.propose(t, "together", 0, 1)
@@ -36,13 +50,12 @@ func TestNudge(t *testing.T) {
 		waiting <- p.hosts[0].Barrier(ctx, shard)
 	}()
 	<-time.After(tickMilliseconds * time.Millisecond / 8)
-	if err := p.hosts[0].RemoveMember(t.Context(), shard, Member{1, 1}, m.Change); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-waiting; err == nil {
-		t.Fatal("the read index was confirmed")
-	}
+	removed := p.hosts[0].RemoveMember(t.Context(), shard, Member{1, 1}, m.Change)
+	confirmed := <-waiting == nil
 	p.hosts[0].ears[hostOf(shard)].Store(e)
+	if removed != nil || confirmed {
+		return false
+	}
 	p.propose(t, "alone again", 0)
 	p.change(t, 0, func(h *Host, change uint64) error { return h.AddLearner(t.Context(), shard, Member{2, 1}, change) })
 	p.propose(t, "to nobody", 0) // it is sent, and lost
@@ -52,9 +65,5 @@ func TestNudge(t *testing.T) {
 	}
 	p.propose(t, "more", 0)
 	<-time.After(5 * tickMilliseconds * time.Millisecond)
-	if got := p.machines[2].seen(); len(got) > 0 {
-		t.Errorf("it comes on by itself: %q", got)
-	}
-	p.hosts[0].Nudge(shard, Member{2, 1})
-	p.same(t, 0, 2)
+	return len(p.machines[2].seen()) == 0
 }
