@@ -74,10 +74,12 @@ const (
 const (
 	// connectTimeMax covers dial, TLS and hello.
 	connectTimeMax = 5 * time.Second
-	// A connection for messages that breaks is dialed anew, which may take redialTimeMax,
-	// if it was redialPause old: a peer that ends each at once is left to dragonboat's breaker.
-	redialTimeMax = time.Second
-	redialPause   = 10 * time.Millisecond
+	// A connection for messages is dialed again and again for redialTimeMax, after pauses that
+	// grow from redialPause to redialPauseMax. One that breaks too, if it was redialPause
+	// old: a peer that ends each at once is left to dragonboat's breaker.
+	redialTimeMax  = time.Second
+	redialPause    = 10 * time.Millisecond
+	redialPauseMax = 160 * time.Millisecond
 	// Each end of a connection pings this often. Who hears nothing for three of
 	// them takes the peer for dead; TCP alone would repeat into the void for minutes.
 	pingInterval   = 2 * time.Second

@@ -5,11 +5,13 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/lni/dragonboat/v4/config"
@@ -147,7 +149,7 @@ func (t *Transport) spawn(f func()) bool {
 // which dragonboat ends before it waits for its senders.
 func (t *Transport) GetConnection(ctx context.Context, target string) (raftio.IConnection, error) {
 	c := &messageConn{t: t, ctx: ctx, target: target}
-	if err := c.dial(ctx); err != nil {
+	if err := c.reach(connectTimeMax); err != nil {
 		return nil, err
 	}
 	return c, nil
@@ -242,8 +244,33 @@ type messageConn struct {
 	dialed time.Time
 }
 
+// passing are ends of a dial, what a starting node or a network that flaps gives, after
+// which another may go through.
+var passing = []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.EPIPE}
+
+// reach dials until somebody answers, for redialTimeMax; a dial that was begun by then may
+// take as long as within.
+func (c *messageConn) reach(within time.Duration) error {
+	until := time.Now().Add(redialTimeMax)
+	for pause := redialPause; ; pause = min(2*pause, redialPauseMax) {
+		err := c.dial(within)
+		if err == nil || !slices.ContainsFunc(passing, func(e error) bool { return errors.Is(err, e) }) || time.Until(until) < pause {
+			return err
+		}
+		select {
+		case <-time.After(pause):
+		case <-c.ctx.Done():
+			return err
+		case <-c.t.ctx.Done():
+			return err
+		}
+	}
+}
+
 // dial replaces the link.
-func (c *messageConn) dial(ctx context.Context) error {
+func (c *messageConn) dial(within time.Duration) error {
+	ctx, cancel := context.WithTimeout(c.ctx, within)
+	defer cancel()
 	l, err := c.t.connect(ctx, c.target, forMessages, ways{}, c.ctx, c.t.ctx)
 	if err != nil {
 		return err
@@ -267,9 +294,7 @@ func (c *messageConn) ready() error {
 	if why == nil || time.Since(c.dialed) < redialPause || slices.ContainsFunc(left, func(e error) bool { return errors.Is(why, e) }) {
 		return why
 	}
-	ctx, cancel := context.WithTimeout(c.ctx, redialTimeMax)
-	defer cancel()
-	if err := c.dial(ctx); err != nil {
+	if err := c.reach(redialTimeMax); err != nil {
 		return errors.Join(why, err)
 	}
 	return nil

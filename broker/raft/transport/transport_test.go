@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -333,18 +334,20 @@ func TestBadAnswers(t *testing.T) {
 	}
 }
 
-// answer says b on the first connection, whatever comes, and ends with it.
+// answer says b on each connection, whatever comes, and ends with it.
 func answer(l net.Listener, b []byte) {
-	c, err := l.Accept()
-	if err != nil {
-		return
-	}
-	defer c.Close()
-	if _, err := c.Read(make([]byte, helloBytesMax)); err != nil || len(b) == 0 {
-		return
-	}
-	if _, err := c.Write(b); err == nil {
-		_, _ = io.Copy(io.Discard, c)
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		if _, err = c.Read(make([]byte, helloBytesMax)); err == nil && len(b) > 0 {
+			_, err = c.Write(b)
+			if err == nil {
+				_, _ = io.Copy(io.Discard, c)
+			}
+		}
+		c.Close()
 	}
 }
 
@@ -500,6 +503,44 @@ func TestBroken(t *testing.T) {
 			t.Errorf("got %q", got)
 		}
 	})
+}
+
+// refusing is a network whose dials fail until a time.
+type refusing struct {
+	Network
+	until time.Time
+	dials int
+}
+
+func (r *refusing) Dial(ctx context.Context, address string) (net.Conn, error) {
+	r.dials++
+	if time.Now().Before(r.until) {
+		return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+	}
+	return r.Network.Dial(ctx, address)
+}
+
+// TestReach: who does not answer is dialed again, with pauses that grow, for a while.
+func TestReach(t *testing.T) {
+	for after, reached := range map[time.Duration]bool{0: true, redialPause: true, redialTimeMax / 2: true, redialTimeMax + redialPause: false} {
+		synctest.Test(t, func(t *testing.T) {
+			m := NewMemory()
+			start(t, made(Options{Network: m.Node("b")}, "b", "b:1", func(pb.MessageBatch) {}, nil))
+			began := time.Now()
+			net := &refusing{Network: m.Node("a"), until: began.Add(after)}
+			a := start(t, made(Options{Network: net}, "a", "a:1", nil, nil))
+			_, err := a.GetConnection(t.Context(), Target("b", "b:1"))
+			took := time.Since(began)
+			switch {
+			case reached && (err != nil || took > after+redialPauseMax):
+				t.Errorf("refused for %v: %v after %v", after, err, took)
+			case !reached && (!errors.Is(err, syscall.ECONNREFUSED) || took > redialTimeMax):
+				t.Errorf("refused for %v: %v after %v", after, err, took)
+			case net.dials > 10:
+				t.Errorf("%d dials in %v", net.dials, took)
+			}
+		})
+	}
 }
 
 // TestSlow: a reader that stalls, a frame that dribbles and an answer that does
