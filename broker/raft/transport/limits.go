@@ -74,12 +74,17 @@ const (
 const (
 	// connectTimeMax covers dial, TLS and hello.
 	connectTimeMax = 5 * time.Second
-	// A connection for messages is dialed again and again for redialTimeMax, after pauses that
-	// grow from redialPause to redialPauseMax. One that breaks too, if it was redialPause
-	// old: a peer that ends each at once is left to dragonboat's breaker.
-	redialTimeMax  = time.Second
+	// dialTimeMax is for a connection for messages before TLS and hello: one way back and
+	// forth. It is given up when what was sent on it is unheard of for unheardTimeMax.
+	dialTimeMax    = 500 * time.Millisecond
+	unheardTimeMax = 1500 * time.Millisecond
+	// One is dialed again and again for reachTimeMax, after pauses that grow from redialPause
+	// to redialPauseMax. One that breaks too, if it was redialPause old: a peer that ends
+	// each at once is left to dragonboat's breaker. Messages wait redialWait for it.
+	reachTimeMax   = 2 * time.Second
 	redialPause    = 10 * time.Millisecond
 	redialPauseMax = 160 * time.Millisecond
+	redialWait     = 10 * time.Millisecond
 	// Each end of a connection pings this often. Who hears nothing for three of
 	// them takes the peer for dead; TCP alone would repeat into the void for minutes.
 	pingInterval   = 2 * time.Second

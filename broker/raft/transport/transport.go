@@ -5,13 +5,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
-	"os"
-	"slices"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/lni/dragonboat/v4/config"
@@ -145,16 +141,6 @@ func (t *Transport) spawn(f func()) bool {
 	return true
 }
 
-// GetConnection connects to target for messages. The connection ends with ctx,
-// which dragonboat ends before it waits for its senders.
-func (t *Transport) GetConnection(ctx context.Context, target string) (raftio.IConnection, error) {
-	c := &messageConn{t: t, ctx: ctx, target: target}
-	if err := c.reach(connectTimeMax); err != nil {
-		return nil, err
-	}
-	return c, nil
-}
-
 // GetSnapshotConnection connects to target for one snapshot.
 func (t *Transport) GetSnapshotConnection(ctx context.Context, target string) (raftio.ISnapshotConnection, error) {
 	taken := make(chan struct{}, 1)
@@ -170,7 +156,7 @@ func (t *Transport) connect(ctx context.Context, target string, p purpose, w way
 	name, address := splitTarget(target)
 	dialing, cancel := context.WithTimeout(ctx, connectTimeMax)
 	defer cancel()
-	raw, err := t.Network.Dial(dialing, address)
+	raw, err := t.dial(dialing, address, p)
 	if err != nil {
 		return nil, fmt.Errorf("dial node %q at %s: %w", name, address, err)
 	}
@@ -194,6 +180,25 @@ func (t *Transport) connect(ctx context.Context, target string, p purpose, w way
 		return nil, fmt.Errorf("connect to node %q at %s: %w", name, address, err)
 	}
 	return l, nil
+}
+
+// dial makes a connection. Where a kernel repeats what is lost after pauses that double,
+// until those are longer than the cut was, one for messages is given up and made again.
+func (t *Transport) dial(ctx context.Context, address string, p purpose) (net.Conn, error) {
+	if p != forMessages {
+		return t.Network.Dial(ctx, address)
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialTimeMax)
+	defer cancel()
+	raw, err := t.Network.Dial(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	if err := limitUnheard(raw, unheardTimeMax); err != nil {
+		_ = raw.Close() // it is broken, or the kernel is not one that we know
+		return nil, err
+	}
+	return raw, nil
 }
 
 // greet is the dialing end's part of the handshake.
@@ -229,98 +234,6 @@ func (t *Transport) greet(ctx context.Context, l *link, address string, us hello
 	}
 	return l.settle(them.name, t.Traffic.of(them.name))
 }
-
-// messageConn is a raftio.IConnection: a link, and the next when that breaks. Were
-// dragonboat told at once it would send nothing to the peer for half a second and
-// longer: over a network that breaks connections more often than that, never again.
-// It belongs to the goroutine that sends.
-type messageConn struct {
-	t      *Transport
-	ctx    context.Context
-	target string
-
-	*link
-	hold   *hold
-	dialed time.Time
-}
-
-// passing are ends of a dial, what a starting node or a network that flaps gives, after
-// which another may go through.
-var passing = []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.EPIPE}
-
-// reach dials until somebody answers, for redialTimeMax; a dial that was begun by then may
-// take as long as within.
-func (c *messageConn) reach(within time.Duration) error {
-	until := time.Now().Add(redialTimeMax)
-	for pause := redialPause; ; pause = min(2*pause, redialPauseMax) {
-		err := c.dial(within)
-		if err == nil || !slices.ContainsFunc(passing, func(e error) bool { return errors.Is(err, e) }) || time.Until(until) < pause {
-			return err
-		}
-		select {
-		case <-time.After(pause):
-		case <-c.ctx.Done():
-			return err
-		case <-c.t.ctx.Done():
-			return err
-		}
-	}
-}
-
-// dial replaces the link.
-func (c *messageConn) dial(within time.Duration) error {
-	ctx, cancel := context.WithTimeout(c.ctx, within)
-	defer cancel()
-	l, err := c.t.connect(ctx, c.target, forMessages, ways{}, c.ctx, c.t.ctx)
-	if err != nil {
-		return err
-	}
-	h := newHold()
-	if !c.t.spawn(func() { h.run(l) }) {
-		l.fail(ErrClosed)
-		return ErrClosed
-	}
-	c.link, c.hold, c.dialed = l, h, time.Now()
-	return nil
-}
-
-// left are ends of a link that do not mend by dialing: dragonboat is told.
-var left = []error{ErrClosed, ErrRefused, ErrSilent, ErrSlow, os.ErrDeadlineExceeded}
-
-// ready dials again where the link broke, and gives why it is over if it stays so. What
-// was on its way is lost, as on a network: Raft's heartbeats show what a follower lacks.
-func (c *messageConn) ready() error {
-	why := c.failed()
-	if why == nil || time.Since(c.dialed) < redialPause || slices.ContainsFunc(left, func(e error) bool { return errors.Is(why, e) }) {
-		return why
-	}
-	if err := c.reach(redialTimeMax); err != nil {
-		return errors.Join(why, err)
-	}
-	return nil
-}
-
-// SendMessageBatch writes the batch, but for what may wait. It is on its way when nil
-// is returned, not there.
-func (c *messageConn) SendMessageBatch(b pb.MessageBatch) error {
-	if err := c.ready(); err != nil {
-		c.counts.lostMessages.Add(uint64(len(b.Requests)))
-		return err
-	}
-	b.Requests = c.hold.sift(b)
-	defer c.hold.forget()
-	if len(b.Requests) == 0 {
-		return nil
-	}
-	if err := c.out.messages(&b); err != nil {
-		c.fail(fmt.Errorf("send %d messages to %q: %w", len(b.Requests), c.peer, err))
-	}
-	c.hold.gather()
-	return c.ready()
-}
-
-// Close ends the connection.
-func (c *messageConn) Close() { c.fail(ErrClosed) }
 
 // snapshotConn is a raftio.ISnapshotConnection. It has one chunk on its way.
 type snapshotConn struct {

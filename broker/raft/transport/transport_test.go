@@ -438,7 +438,11 @@ func TestSilence(t *testing.T) {
 				}
 				sleep(silenceTimeMax + pingInterval)
 				synctest.Wait()
-				err := c.SendMessageBatch(text("x"))
+				var err error
+				for gone := time.Now().Add(reachTimeMax + dialTimeMax); err == nil && time.Now().Before(gone); {
+					err = c.SendMessageBatch(text("x"))
+					sleep(redialPauseMax)
+				}
 				for _, end := range cut.want {
 					switch {
 					case end == "a" && !errors.Is(err, ErrSilent):
@@ -489,18 +493,37 @@ func TestBroken(t *testing.T) {
 		if err := c.SendMessageBatch(text("too soon")); err == nil {
 			t.Error("a young connection that broke is dialed anew")
 		}
+		c = d.connect(t)
 		sleep(redialPause)
-		d.net.Cut("a", "b")
-		began := time.Now()
-		if err := c.SendMessageBatch(text("nowhere")); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != redialTimeMax {
-			t.Errorf("after %v: %v", time.Since(began), err)
-		}
-		d.net.Heal("a", "b")
-		if err := c.SendMessageBatch(text("healed")); err != nil {
-			t.Error(err)
-		}
-		if got := command(<-d.messages); got != "healed" {
-			t.Errorf("got %q", got)
+		for long, ends := range map[time.Duration]bool{reachTimeMax / 2: false, 2 * reachTimeMax: true} {
+			d.net.Reset("a", "b")
+			d.net.Cut("a", "b")
+			synctest.Wait()
+			var err error
+			began := time.Now()
+			for err == nil && time.Since(began) < long {
+				sent := time.Now()
+				if err = c.SendMessageBatch(text("nowhere")); time.Since(sent) > 2*redialWait {
+					t.Errorf("a message waits %v", time.Since(sent))
+				}
+			}
+			d.net.Heal("a", "b")
+			took := time.Since(began)
+			switch {
+			case !ends && err != nil:
+				t.Errorf("over after %v: %v", took, err)
+			case ends && (!errors.Is(err, context.DeadlineExceeded) || took > reachTimeMax+dialTimeMax):
+				t.Errorf("after %v: %v", took, err)
+			case ends:
+				c = d.connect(t)
+			}
+			sleep(redialPauseMax)
+			if err := c.SendMessageBatch(text("healed")); err != nil {
+				t.Error(err)
+			}
+			if got := command(<-d.messages); got != "healed" {
+				t.Errorf("got %q", got)
+			}
 		}
 	})
 }
@@ -522,7 +545,7 @@ func (r *refusing) Dial(ctx context.Context, address string) (net.Conn, error) {
 
 // TestReach: who does not answer is dialed again, with pauses that grow, for a while.
 func TestReach(t *testing.T) {
-	for after, reached := range map[time.Duration]bool{0: true, redialPause: true, redialTimeMax / 2: true, redialTimeMax + redialPause: false} {
+	for after, reached := range map[time.Duration]bool{0: true, redialPause: true, reachTimeMax / 2: true, reachTimeMax + redialPause: false} {
 		synctest.Test(t, func(t *testing.T) {
 			m := NewMemory()
 			start(t, made(Options{Network: m.Node("b")}, "b", "b:1", func(pb.MessageBatch) {}, nil))
@@ -534,9 +557,9 @@ func TestReach(t *testing.T) {
 			switch {
 			case reached && (err != nil || took > after+redialPauseMax):
 				t.Errorf("refused for %v: %v after %v", after, err, took)
-			case !reached && (!errors.Is(err, syscall.ECONNREFUSED) || took > redialTimeMax):
+			case !reached && (!errors.Is(err, syscall.ECONNREFUSED) || took > reachTimeMax):
 				t.Errorf("refused for %v: %v after %v", after, err, took)
-			case net.dials > 10:
+			case net.dials > 20:
 				t.Errorf("%d dials in %v", net.dials, took)
 			}
 		})
