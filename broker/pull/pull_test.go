@@ -82,39 +82,40 @@ func TestLeaseLost(t *testing.T) {
 	})
 }
 
-// TestLinkBroken: with the link down for a while the same lease goes on, for longer
-// another is asked for; from who is there.
+// TestLinkBroken: with the link down for a moment the same lease goes on; for longer, another
+// node gives what is missing, or the same when there is none.
 func TestLinkBroken(t *testing.T) {
 	for name, c := range map[string]struct {
-		down   time.Duration
-		leases int
-		dead   bool
+		down    time.Duration
+		givers  int
+		want    int
+		longest time.Duration // of all of it
 	}{
-		"short": {down: 3 * time.Second, leases: 1},
-		"long":  {down: leaseIdleMax + time.Second, leases: 2},
-		"dead":  {down: time.Hour, leases: 2, dead: true},
+		"short":          {silentMax / 2, 2, 1, silentMax},
+		"long":           {leaseIdleMax, 2, 2, 2 * silentMax},
+		"dead":           {time.Hour, 2, 2, 2 * silentMax},
+		"nobody else is": {leaseIdleMax, 1, 2, leaseIdleMax + 2*backoffMax},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
-				w := newNet(t, 2, 120)
+				w := newNet(t, c.givers, 120)
 				began, pieces, leases := time.Now(), 0, 0
 				w.before = func(to model.NodeID, m Method) error {
 					if m == MethodPiece {
 						pieces++
 					}
 					if to == 1 && pieces >= 5 && time.Since(began) < c.down {
-						if c.dead || pieces < 100 {
-							return errLink
-						}
+						return errLink
 					}
-					if m == MethodLease && (to == 1 || c.dead) {
+					if m == MethodLease && int(to) <= c.givers {
 						leases++
 					}
 					return nil
 				}
 				w.recover(uint64(len(w.log)))
-				if leases != c.leases {
-					t.Errorf("%d leases, want %d", leases, c.leases)
+				// It has waited for leases to end, too.
+				if took := time.Since(began) - leaseIdleMax - time.Second; leases != c.want || took > c.longest {
+					t.Errorf("%d leases, want %d, in %v", leases, c.want, took)
 				}
 				if size := w.size(); w.bytes > size+size/100 {
 					t.Errorf("%d bytes of %d", w.bytes, size)

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -39,6 +40,8 @@ type pulling struct {
 	// stayed so, or could not read its own: it is asked after those that did less.
 	damaged map[string]int
 	blamed  map[model.NodeID]int
+	// silent are those who answered no more, until they grant a lease again.
+	silent map[model.NodeID]bool
 	// fresh are files that are not from before this pull: what there is of one that
 	// came does not count.
 	fresh map[string]bool
@@ -58,7 +61,7 @@ type held struct {
 func newPulling(t *Taker, r Replica, n note) *pulling {
 	return &pulling{
 		t: t, r: r, note: n, came: map[string]origin{}, verified: map[string]segment.Meta{},
-		damaged: map[string]int{}, blamed: map[model.NodeID]int{}, fresh: map[string]bool{}, strange: map[string]bool{},
+		damaged: map[string]int{}, blamed: map[model.NodeID]int{}, silent: map[model.NodeID]bool{}, fresh: map[string]bool{}, strange: map[string]bool{},
 	}
 }
 
@@ -77,8 +80,9 @@ func (p *pulling) try(ctx context.Context) (done bool, err error) {
 		}
 		return true, nil
 	}
-	if p.held != nil && time.Since(p.held.used) >= leaseIdleMax {
-		p.end(ctx) // who granted it has forgotten it, or is gone
+	if p.held != nil && time.Since(p.held.used) >= silentMax {
+		p.silent[p.held.node] = true
+		p.end(ctx) // who granted it may be gone
 	}
 	if p.held == nil {
 		if err := p.begin(ctx); err != nil {
@@ -121,7 +125,7 @@ func (p *pulling) begin(ctx context.Context) error {
 }
 
 // candidates are the note's maker and all others that may have the partition; those
-// that gave damaged files come last.
+// that gave damaged files, or fell silent, come last.
 func (p *pulling) candidates() []model.NodeID {
 	var nodes []model.NodeID
 	for _, n := range append([]model.NodeID{p.maker}, p.t.o.Peers(p.shard)...) {
@@ -129,7 +133,13 @@ func (p *pulling) candidates() []model.NodeID {
 			nodes = append(nodes, n)
 		}
 	}
-	slices.SortStableFunc(nodes, func(a, b model.NodeID) int { return cmp.Compare(p.blamed[a], p.blamed[b]) })
+	last := func(n model.NodeID) int {
+		if p.silent[n] {
+			return math.MaxInt
+		}
+		return p.blamed[n]
+	}
+	slices.SortStableFunc(nodes, func(a, b model.NodeID) int { return cmp.Compare(last(a), last(b)) })
 	return nodes
 }
 
@@ -144,6 +154,7 @@ func (p *pulling) lease(ctx context.Context, node model.NodeID) error {
 	}
 	h := &held{origin: origin{node, g.boot}, lease: g.lease, used: time.Now()}
 	p.held = h
+	delete(p.silent, node)
 	manifest, err := p.manifest(ctx, h, g.manifest)
 	if err == nil {
 		h.stage, err = partition.NewStage(p.r.Files(), manifest)

@@ -22,6 +22,9 @@ const (
 	pullsAtOnce = 4
 	// callTimeMax bounds a call: a piece of 1 MiB over a poor link.
 	callTimeMax = 20 * time.Second
+	// silentMax is how long a lease may bring nothing but errors before another node is
+	// asked: until its files are here a replica does not stand for election.
+	silentMax = 2 * time.Second
 	// After an error a pull waits, longer each time that nothing has come between.
 	backoffMin, backoffMax = 100 * time.Millisecond, 5 * time.Second
 )
