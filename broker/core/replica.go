@@ -26,6 +26,8 @@ type replica struct {
 	// snapshot is the raft index that the log may have forgotten through.
 	snapshot      uint64
 	snapshotBytes int64
+	// untrimmed: the last try to have the log forget failed. Not the loop's alone.
+	untrimmed atomic.Bool
 	// release: the log must be let go as soon as it can be, however short it is.
 	release   bool
 	nextHouse time.Time
@@ -322,7 +324,8 @@ func (c *Core) forgetLog(r *replica) {
 		defer func() { <-c.snapshots }()
 		ctx, cancel := context.WithTimeout(context.Background(), snapshotTimeout)
 		defer cancel()
-		if err := c.set.o.Raft.Snapshot(ctx, r.h.Shard, through); err != nil {
+		err := c.set.o.Raft.Snapshot(ctx, r.h.Shard, through)
+		if failed := r.untrimmed.Swap(err != nil); err != nil && !failed { // a replica that is out of its group fails each time
 			c.set.o.Log.Warn("raft log not trimmed", "topic", r.h.Topic, "partition", r.h.ID.Index, "err", err)
 		}
 	}()

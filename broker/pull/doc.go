@@ -18,7 +18,7 @@
 //   - A file is kept from one lease to the next only if it must be the same: one of
 //     generation 0, or one from the same node and boot. It is verified anew.
 //   - A lease that nobody uses ends by itself: a node that died does not keep files. One that
-//     brings nothing but errors for two seconds is given back, and another node asked.
+//     brings nothing but errors for 0.3 s is given back, and another node asked.
 //
 // # Bodies
 //

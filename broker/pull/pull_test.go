@@ -91,9 +91,9 @@ func TestLinkBroken(t *testing.T) {
 		want    int
 		longest time.Duration // of all of it
 	}{
-		"short":          {silentMax / 2, 2, 1, silentMax},
-		"long":           {leaseIdleMax, 2, 2, 2 * silentMax},
-		"dead":           {time.Hour, 2, 2, 2 * silentMax},
+		"short":          {backoffMin, 2, 1, 2 * silentMax},
+		"long":           {leaseIdleMax, 2, 2, 3 * silentMax},
+		"dead":           {time.Hour, 2, 2, 3 * silentMax},
 		"nobody else is": {leaseIdleMax, 1, 2, leaseIdleMax + 2*backoffMax},
 	} {
 		t.Run(name, func(t *testing.T) {

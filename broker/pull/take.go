@@ -24,7 +24,7 @@ const (
 	callTimeMax = 20 * time.Second
 	// silentMax is how long a lease may bring nothing but errors before another node is
 	// asked: until its files are here a replica does not stand for election.
-	silentMax = 2 * time.Second
+	silentMax = 300 * time.Millisecond
 	// After an error a pull waits, longer each time that nothing has come between.
 	backoffMin, backoffMax = 100 * time.Millisecond, 5 * time.Second
 )
