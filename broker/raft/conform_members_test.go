@@ -94,8 +94,9 @@ func (c *conform) possible(group Members) (all []possible) {
 	}
 	for _, n := range conformFounders {
 		m, replica := Member{Node: n}, c.machines[n]
-		if in[n] || replica != nil && !c.group.out[Member{n, replica.birth}] && c.group.comes[n] != replica.birth {
-			continue
+		comes := replica != nil && replica.birth > 0 && c.group.comes[n] == replica.birth
+		if in[n] || replica != nil && !comes && !c.group.out[Member{n, replica.birth}] {
+			continue // the next would not run beside it
 		}
 		if c.group.comes[n] == 0 || c.group.were[Member{n, c.group.comes[n]}] {
 			c.group.births++

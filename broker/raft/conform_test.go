@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -309,7 +310,24 @@ func (c *conform) end() {
 			}
 		}
 	}
-	c.broken("the nodes do not come to agree")
+	c.broken("the nodes do not come to agree: %s", c.describe())
+}
+
+// describe says where the members stand.
+func (c *conform) describe() string {
+	var b strings.Builder
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	fmt.Fprintf(&b, "group %+v", c.group)
+	for n, at := range c.nodes {
+		m := c.machines[n]
+		if m == nil {
+			fmt.Fprintf(&b, "; node %d has no replica", n)
+			continue
+		}
+		fmt.Fprintf(&b, "; node %d of birth %d, running %v, stands at %d of %d entries", n, m.birth, at.Running(shard), m.index, len(m.seen()))
+	}
+	return fmt.Sprintf("%s; %+v", &b, c.site)
 }
 
 // level tells whether all members have the same number of entries.
@@ -394,6 +412,24 @@ func (s *netSite) pass() {
 	for range s.dice.IntN(60) {
 		s.net.Step(s.dice, s.faults)
 	}
+}
+
+// String says what the net knows.
+func (s *netSite) String() string {
+	s.net.mu.Lock()
+	defer s.net.mu.Unlock()
+	var b strings.Builder
+	g := s.net.groups[shard]
+	fmt.Fprintf(&b, "term %d led by %d, %d of %d entries are decided", g.term, g.leader, g.commit, g.last())
+	for m, has := range g.replicas {
+		fmt.Fprintf(&b, "; %v has %d, forgot %d, note %v", m, has.has, has.forgotten, has.note != nil)
+	}
+	for id, o := range s.net.nodes {
+		for _, r := range o.runs {
+			fmt.Fprintf(&b, "; node %d: gone %v, recovering %v, applied %d, knows %d, leader %+v, %v", id, r.gone, r.recovering, r.applied, r.knows, r.leader, r.roster.members())
+		}
+	}
+	return b.String()
 }
 
 // hostSite is dragonboat, three times, on a network in memory.
