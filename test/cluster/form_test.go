@@ -18,7 +18,7 @@ import (
 func TestForm(t *testing.T) {
 	c := node.NewCluster(t, 3, node.Options{})
 	first := make(chan error, 1)
-	c.Nodes[2].Brokers, c.Nodes[2].Admin = freeAddress(t), "127.0.0.1:0"
+	c.Nodes[2].Brokers, c.Nodes[2].Admin = node.FreeAddresses(t, 1)[0], "127.0.0.1:0"
 	go func() { first <- c.Nodes[2].TryRestart() }()
 	await(t, "node 2 to wait for others", func() error {
 		_, err := os.Stat(c.Nodes[2].LogPath)
@@ -64,17 +64,6 @@ func TestForm(t *testing.T) {
 type errorOf string
 
 func (e errorOf) Error() string { return string(e) }
-
-// freeAddress gives one that nobody listens at now.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
 
 // TestStrangersDoNotMix: a node whose seeds are others finds nobody, even where they
 // live at the addresses that it knows.

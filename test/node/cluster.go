@@ -3,7 +3,6 @@ package node
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -28,7 +27,7 @@ func NewCluster(t testing.TB, count int, o Options) *Cluster {
 	t.Helper()
 	c := &Cluster{T: t}
 	var seeds []string
-	own := freeAddresses(t, 2*count)
+	own := FreeAddresses(t, 2*count)
 	for i := range count {
 		c.Proxies = append(c.Proxies, NewProxy(t, own[count+i], own[i]))
 		seeds = append(seeds, fmt.Sprintf("%d@%s", i, own[count+i]))
@@ -66,23 +65,8 @@ func (c *Cluster) Join(id int) {
 	c.T.Helper()
 	o := c.Nodes[0].O
 	o.ID, o.Args = id, o.Args[:len(o.Args)-2]
-	c.add(o, freeAddresses(c.T, 1)[0])
+	c.add(o, FreeAddresses(c.T, 1)[0])
 	c.Start(len(c.Nodes) - 1)
-}
-
-// freeAddresses gives addresses that nobody listens at now.
-func freeAddresses(t testing.TB, count int) []string {
-	t.Helper()
-	var all []string
-	for range count {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		all = append(all, l.Addr().String())
-	}
-	return all
 }
 
 // Start starts these nodes, all if none are named, at once, and waits until each is

@@ -5,7 +5,6 @@ package node
 
 import (
 	"bufio"
-	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -113,8 +112,13 @@ func tail(b []byte, n int) []byte { return b[max(0, len(b)-n):] }
 
 func (n *Node) args() []string {
 	kafka, admin := n.Brokers, n.Admin
-	if kafka == "" {
-		kafka, admin = net.JoinHostPort(cmp.Or(n.O.Host, "127.0.0.1"), "0"), "127.0.0.1:0"
+	switch {
+	case kafka != "":
+	case n.O.Host != "":
+		kafka, admin = net.JoinHostPort(n.O.Host, "0"), "127.0.0.1:0"
+	default:
+		free := FreeAddresses(n.T, 2)
+		kafka, admin = free[0], free[1]
 	}
 	sidecar := "off"
 	if n.O.Sidecar {
