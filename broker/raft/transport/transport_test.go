@@ -17,6 +17,7 @@ import (
 	"github.com/lni/dragonboat/v4/config"
 	"github.com/lni/dragonboat/v4/raftio"
 	pb "github.com/lni/dragonboat/v4/raftpb"
+	"golang.org/x/sys/unix"
 )
 
 // made gives a transport of the node called name that has not started.
@@ -563,6 +564,35 @@ func TestReach(t *testing.T) {
 				t.Errorf("%d dials in %v", net.dials, took)
 			}
 		})
+	}
+}
+
+// TestUnheard: the kernel gives up what peers do not acknowledge on connections for
+// messages, and on no others, whose readers may stand still.
+func TestUnheard(t *testing.T) {
+	from := made(Options{Network: OS{}}, "a", "127.0.0.1:0", nil, nil)
+	l, err := OS{}.Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for p, want := range map[purpose]time.Duration{forMessages: unheardTimeMax, forSnapshot: 0, forCalls: 0} {
+		c, err := from.dial(t.Context(), l.Addr().String(), p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		raw, err := c.(*net.TCPConn).SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, failed := 0, error(nil)
+		err = raw.Control(func(fd uintptr) {
+			got, failed = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)
+		})
+		if err := errors.Join(err, failed); err != nil || got != int(want.Milliseconds()) {
+			t.Errorf("a connection for %d: %d ms, want %v, %v", p, got, want, err)
+		}
 	}
 }
 
