@@ -106,6 +106,7 @@ type Host struct {
 	barriers barriers
 	journal  *journal.Journal
 	births   births
+	left     left
 	machines sync.Map // by shard, of partitions: closed behind the last call of the machine
 	acks     *acks
 	closing  chan struct{}
@@ -231,6 +232,7 @@ func (h *Host) Stop(shard model.ShardID) error {
 	n, err := h.of(shard)
 	if err == nil {
 		err = n.StopReplica(uint64(shard), h.own(shard))
+		h.left.note(shard, errors.Is(err, dragonboat.ErrShardNotFound))
 	}
 	switch {
 	case err == nil, errors.Is(err, dragonboat.ErrShardNotFound):

@@ -32,7 +32,7 @@ func (*journalFactory) Name() string { return journal.Name }
 // Create is part of config.LogDBFactory.
 func (f *journalFactory) Create(config.NodeHostConfig, config.LogDBCallback, []string, []string) (raftio.ILogDB, error) {
 	if !f.first {
-		return sharedLog{f.h.journal}, nil
+		return sharedLog{knownLog{f.h.journal, &f.h.left}}, nil
 	}
 	o := &f.h.options
 	j, err := journal.Open(journal.Options{
@@ -44,7 +44,7 @@ func (f *journalFactory) Create(config.NodeHostConfig, config.LogDBCallback, []s
 		return nil, err
 	}
 	f.h.journal = j
-	return j, nil
+	return knownLog{j, &f.h.left}, nil
 }
 
 // fatal does not return: whoever waits for the log would panic on its error before
