@@ -7,13 +7,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/millrace-io/millrace/broker/model"
+	"github.com/millrace-io/millrace/test/port"
 )
 
 // counting is a StateMachine that remembers what it was given.
@@ -60,15 +60,7 @@ func (c *counting) seen() [][]byte {
 	return slices.Clone(c.entries)
 }
 
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
+func freeAddress(t testing.TB) string { return port.Free(t, 1)[0] }
 
 // node is what a Host and a Fake have in common: all that other rooms use.
 type node interface {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/millrace-io/millrace/test/node"
+	"github.com/millrace-io/millrace/test/port"
 )
 
 // TestForm: any node may be first; one alone forms nothing, two do, and the third
@@ -18,7 +19,7 @@ import (
 func TestForm(t *testing.T) {
 	c := node.NewCluster(t, 3, node.Options{})
 	first := make(chan error, 1)
-	c.Nodes[2].Brokers, c.Nodes[2].Admin = node.FreeAddresses(t, 1)[0], "127.0.0.1:0"
+	c.Nodes[2].Brokers, c.Nodes[2].Admin = port.Free(t, 1)[0], "127.0.0.1:0"
 	go func() { first <- c.Nodes[2].TryRestart() }()
 	await(t, "node 2 to wait for others", func() error {
 		_, err := os.Stat(c.Nodes[2].LogPath)

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/millrace-io/millrace/test/port"
 )
 
 // Cluster is several brokers that form a cluster.
@@ -27,7 +29,7 @@ func NewCluster(t testing.TB, count int, o Options) *Cluster {
 	t.Helper()
 	c := &Cluster{T: t}
 	var seeds []string
-	own := FreeAddresses(t, 2*count)
+	own := port.Free(t, 2*count)
 	for i := range count {
 		c.Proxies = append(c.Proxies, NewProxy(t, own[count+i], own[i]))
 		seeds = append(seeds, fmt.Sprintf("%d@%s", i, own[count+i]))
@@ -65,7 +67,7 @@ func (c *Cluster) Join(id int) {
 	c.T.Helper()
 	o := c.Nodes[0].O
 	o.ID, o.Args = id, o.Args[:len(o.Args)-2]
-	c.add(o, FreeAddresses(c.T, 1)[0])
+	c.add(o, port.Free(c.T, 1)[0])
 	c.Start(len(c.Nodes) - 1)
 }
 

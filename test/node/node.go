@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/millrace-io/millrace/test/port"
 )
 
 // readyLimit is how long a start may take, recovery included.
@@ -117,7 +119,7 @@ func (n *Node) args() []string {
 	case n.O.Host != "":
 		kafka, admin = net.JoinHostPort(n.O.Host, "0"), "127.0.0.1:0"
 	default:
-		free := FreeAddresses(n.T, 2)
+		free := port.Free(n.T, 2)
 		kafka, admin = free[0], free[1]
 	}
 	sidecar := "off"

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"strconv"
 	"sync"
@@ -16,6 +15,8 @@ import (
 
 	"github.com/lni/dragonboat/v4/config"
 	pb "github.com/lni/dragonboat/v4/raftpb"
+
+	"github.com/millrace-io/millrace/test/port"
 )
 
 // BenchmarkCluster proposes 1 KiB to 16 shards of three nodes over loopback, on
@@ -122,12 +123,4 @@ func BenchmarkConnection(b *testing.B) {
 	}
 }
 
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
+func freeAddress(t testing.TB) string { return port.Free(t, 1)[0] }

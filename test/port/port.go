@@ -1,4 +1,5 @@
-package node
+// Package port finds ports for tests that start listeners again.
+package port
 
 import (
 	"fmt"
@@ -8,9 +9,9 @@ import (
 	"testing"
 )
 
-// FreeAddresses gives loopback addresses that nobody listens at now, and that no
+// Free gives loopback addresses that nobody listens at now, and that no
 // connection is made from: a broker that is started again could not listen there.
-func FreeAddresses(t testing.TB, count int) []string {
+func Free(t testing.TB, count int) []string {
 	t.Helper()
 	const lowest = 10000
 	madeFrom := 0
