@@ -14,7 +14,8 @@
 //
 //   - Members are asked before metadata: a stranger is one then, and never comes again.
 //   - No learner votes before all who come have what the leader had a moment ago, and no
-//     voter goes before a majority of those who are left has it.
+//     voter goes before a majority of those who are left has it. Nor are they the
+//     partition's, those of before no more, before a majority of them has.
 //   - A node has one replica in a group. The older one goes first.
 //   - A replica that the metadata does not name runs until it is surely out.
 //   - With one order of events there is one order of steps: ties go by partition.

@@ -57,13 +57,39 @@ func TestMoverLeaves(t *testing.T) {
 func TestTooFew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 3)
-		r.answer(1, func() (uint64, error) { return 0, errors.New("no route") })
+		r.answer(1, func() (uint64, error) {
+			if p := r.partition(); !p.Move.In {
+				return AppliedBy(t.Context(), r.h)
+			}
+			return 0, errors.New("no route")
+		})
 		r.ask(0, 1)
 		r.expect(10*time.Second, "remove the replica of node 2: "+ErrTooFewUpToDate.Error()+": 1 of 2", "settle, moves: true")
 		r.answer(1, nil)
 		r.expect(5*time.Second, "", "settle, moves: true", "remove {2 0}", "settle, moves: true")
 		if p := r.partition(); p.Move != nil || !slices.Equal(p.Replicas, []model.NodeID{0, 1}) {
 			t.Errorf("it is on %v, move %+v", p.Replicas, p.Move)
+		}
+	})
+}
+
+// TestLeave: a partition is not left to one replica that is down. Where that one has lost its
+// disk the others have what it had.
+func TestLeave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 3)
+		r.answer(1, func() (uint64, error) { return 0, errors.New("no route") })
+		r.ask(1)
+		r.expect(10*time.Second, "leave it to nodes [1]: "+ErrTooFewUpToDate.Error()+": 0 of 1")
+		_, _, err := r.cluster.Join(t.Context(), cluster.Node{ID: 1, Host: "h", Port: 1, RPC: "h:2", Disk: "new", Level: controller.LevelBuild}, false)
+		check(t, err)
+		if p := r.partition(); p.Lost || !slices.Equal(p.Replicas, []model.NodeID{0, 2}) {
+			t.Errorf("it is on %v, lost %v", p.Replicas, p.Lost)
+		}
+		r.answer(1, nil)
+		r.expect(10*time.Second, "", "remove {1 0}", "add a learner {1 1}", "promote {1 1}", "settle, moves: true", "remove {2 0}", "hand over to 1")
+		if p := r.partition(); p.Lost || !slices.Equal(p.Replicas, []model.NodeID{1}) {
+			t.Errorf("it is on %v, lost %v", p.Replicas, p.Lost)
 		}
 	})
 }

@@ -53,10 +53,29 @@ func (m *Mover) step(ctx context.Context, h *core.Handle) (more bool, err error)
 	case DoHandOver:
 		return false, m.giveAway(ctx, h, &p, group)
 	}
+	if err := m.leave(ctx, h, &p); err != nil {
+		return false, err
+	}
 	if err := m.settle(h); err != nil {
 		return false, fmt.Errorf("settle the group: %w", err)
 	}
 	return true, m.o.Cluster.Moved(ctx, h.ID, p.Move.Revision)
+}
+
+// leave tells whether the partition may be left to those that it moves to: until they are
+// the partition's, all that a node without them had can be had again from those of before.
+func (m *Mover) leave(ctx context.Context, h *core.Handle, p *cluster.Partition) error {
+	if p.Move.In {
+		return nil
+	}
+	var heirs []raft.Member
+	for _, s := range p.Move.Seats() {
+		heirs = append(heirs, raft.Member(s))
+	}
+	if up := len(m.upToDate(ctx, h, heirs)); up <= len(heirs)/2 {
+		return fmt.Errorf("leave it to nodes %v: %w: %d of %d", p.Move.Replicas, ErrTooFewUpToDate, up, len(heirs))
+	}
+	return nil
 }
 
 // settleWait bounds the write that settles a group.

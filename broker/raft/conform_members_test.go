@@ -88,7 +88,7 @@ func (c *conform) possible(group Members) (all []possible) {
 	}
 	for _, v := range group.Voters {
 		in[v.Node] = true
-		if len(group.Voters) > 2 { // of two that part one may wait for the other's vote for ever
+		if len(group.Voters) > 1 {
 			all = append(all, possible{"removed", v, mover.RemoveMember})
 		}
 	}

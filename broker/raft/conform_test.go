@@ -325,7 +325,10 @@ func (c *conform) describe() string {
 			fmt.Fprintf(&b, "; node %d has no replica", n)
 			continue
 		}
-		fmt.Fprintf(&b, "; node %d of birth %d, running %v, stands at %d of %d entries", n, m.birth, at.Running(shard), m.index, len(m.seen()))
+		m.mu.Lock()
+		index, entries := m.index, len(m.entries)
+		m.mu.Unlock()
+		fmt.Fprintf(&b, "; node %d of birth %d, running %v, stands at %d of %d entries", n, m.birth, at.Running(shard), index, entries)
 	}
 	return fmt.Sprintf("%s; %+v", &b, c.site)
 }

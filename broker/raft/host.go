@@ -290,6 +290,7 @@ func (h *Host) Remove(shard model.ShardID) error {
 		switch {
 		case err == nil:
 			h.births.forget(shard)
+			h.left.note(shard, false)
 			h.acks.forget(uint64(shard))
 			return nil
 		case errors.Is(err, dragonboat.ErrClosed):

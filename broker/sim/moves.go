@@ -105,8 +105,7 @@ func (w *World) again(n *node, h *core.Handle) {
 	w.saw("replica begun again")
 }
 
-// moveOp has a partition go to other nodes, two or three of them, or stay. One replica
-// alone is not asked for: see Known gaps in docs/ROADMAP.md.
+// moveOp has a partition go to other nodes, one, two or all of them, or stay.
 func (w *World) moveOp() {
 	n := w.pick()
 	if n == nil || w.load.ended || !w.load.made || !n.entered.Load() {
@@ -123,6 +122,9 @@ func (w *World) moveOp() {
 		nodes := slices.Clone(members)
 		w.dice.Shuffle(len(nodes), func(i, j int) { nodes[i], nodes[j] = nodes[j], nodes[i] })
 		ask.Replicas = nodes[:2+w.dice.IntN(2)]
+		if w.dice.IntN(8) == 0 {
+			ask.Replicas = nodes[:1]
+		}
 	}
 	var outcomes []error
 	var err error

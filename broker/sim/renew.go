@@ -27,8 +27,8 @@ func (w *World) rob(id model.NodeID) {
 	}
 	var all []robbed
 	for _, t := range n.cluster.Metadata().Topics() {
-		for _, p := range t.Partitions {
-			if w.net.Whole(p.Shard, nodesMax) {
+		for i := range t.Partitions {
+			if p := &t.Partitions[i]; w.net.Whole(p.Shard, nodesMax) && !alone(p) {
 				all = append(all, robbed{id, t.PartitionID(p.Index)})
 			}
 		}

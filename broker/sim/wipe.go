@@ -22,6 +22,10 @@ type identity struct {
 	joins bool // it is new, and has yet to be taken in
 }
 
+// alone tells whether a partition is on one node, or goes there: whoever asks for that
+// has its disk be all that there is.
+func alone(p *cluster.Partition) bool { return len(p.Replicas) == 1 || len(p.Goal()) == 1 }
+
 // wipe takes the disk of a node that is down, if nothing else is lost: of three replicas
 // two must have what was acknowledged, and a group that nobody has made yet cannot be made
 // without one of its founders.
@@ -35,7 +39,11 @@ func (w *World) wipe(id model.NodeID) {
 			continue
 		}
 		for _, t := range n.cluster.Metadata().Topics() {
-			for _, p := range t.Partitions {
+			for i := range t.Partitions {
+				p := &t.Partitions[i]
+				if alone(p) {
+					return
+				}
 				shards = append(shards, p.Shard)
 			}
 		}
