@@ -103,7 +103,9 @@ func (c *conform) possible(group Members) (all []possible) {
 			c.group.comes[n] = c.group.births
 		}
 		m.Birth = c.group.comes[n]
-		all = append(all, possible{"learner added", m, mover.AddLearner})
+		for range conformNodes - len(group.Voters) + 1 { // or most would end as groups of one
+			all = append(all, possible{"learner added", m, mover.AddLearner})
+		}
 	}
 	return all
 }

@@ -90,6 +90,16 @@ func (g *fakeGroup) roster(upTo uint64) *roster {
 	return r
 }
 
+// removal is as of a log: the entry behind low, up to high, that takes a member out; 0: none.
+func (g *fakeGroup) removal(m Member, low, high uint64) uint64 {
+	for _, e := range g.entries[low:max(low, high)] {
+		if e.change != nil && e.change.Type == pb.RemoveNode && e.change.ReplicaID == m.id() {
+			return e.Index
+		}
+	}
+	return 0
+}
+
 // held finds the replica of a group that a node has.
 func (g *fakeGroup) held(node model.NodeID) (m Member, have *fakeReplica) {
 	for m, have := range g.replicas {

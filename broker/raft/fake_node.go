@@ -21,6 +21,7 @@ type FakeNode struct {
 
 	// What follows is guarded by the net's mu.
 	runs   map[model.ShardID]*fakeRun
+	left   map[model.ShardID]bool // as of Host
 	closed bool
 	// following are the machines that follow a note, or did: closed at their end.
 	following map[model.ShardID]chan struct{}
@@ -69,7 +70,7 @@ func (n *FakeNet) Open(id model.NodeID, down <-chan struct{}) *FakeNode {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	must(n.nodes[id] == nil, "node %d is open", id)
-	o := &FakeNode{net: n, id: id, down: down, changes: newMailbox(), runs: map[model.ShardID]*fakeRun{}, following: map[model.ShardID]chan struct{}{}}
+	o := &FakeNode{net: n, id: id, down: down, changes: newMailbox(), runs: map[model.ShardID]*fakeRun{}, left: map[model.ShardID]bool{}, following: map[model.ShardID]chan struct{}{}}
 	n.nodes[id] = o
 	return o
 }
@@ -184,6 +185,9 @@ func (o *FakeNode) start(of Replica) (*fakeRun, error) {
 	r.follow(g, r.have.forgotten)
 	if r.have.has > 0 {
 		r.knows = max(r.knows, g.entries[r.have.has-1].floor)
+	}
+	if at := g.removal(m, r.have.forgotten, r.knows); o.left[of.Shard] && at > 0 {
+		r.knows = at - 1
 	}
 	o.runs[of.Shard] = r
 	return r, nil
@@ -357,6 +361,7 @@ func (o *FakeNode) Stop(shard model.ShardID) error {
 
 func (o *FakeNode) end(r *fakeRun) {
 	delete(o.runs, r.shard)
+	o.left[r.shard] = r.gone
 	if !r.gone {
 		o.silence(r)
 	}
