@@ -372,3 +372,34 @@ func TestCompacted(t *testing.T) {
 		})
 	}
 }
+
+// TestCompactedElsewhere: a file that was whole comes anew from another node that has
+// compacted it too. What of it has come by then is not taken for what was found sound before.
+func TestCompactedElsewhere(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := newNet(t, 2, 0)
+		w.keys = 70 // most records stay: the compacted segments are large
+		w.append(160)
+		for _, n := range []model.NodeID{1, 2} {
+			w.nodes[n].apply(w.log)
+			w.nodes[n].compact()
+		}
+		pieces := map[model.NodeID]int{}
+		w.before = func(to model.NodeID, m Method) error {
+			if m != MethodPiece {
+				return nil
+			}
+			if pieces[to]++; to == 1 && pieces[to] > 6 || to == 2 && pieces[to] == 2 { // the manifest is the first
+				return errLink
+			}
+			return nil
+		}
+		check(t, w.taker(-1).Recover(w.nodes[taker], Note(1, testShard, uint64(len(w.log))), nil))
+		if got, want := w.nodes[taker].content(), w.nodes[2].content(); !bytes.Equal(got, want) {
+			t.Fatalf("it reads %d bytes, want %d, or others", len(got), len(want))
+		}
+		if pieces[1] < 7 || pieces[2] < 3 {
+			t.Errorf("pieces %v", pieces)
+		}
+	})
+}

@@ -196,6 +196,7 @@ func (p *pulling) segments(ctx context.Context) error {
 		if p.verified[m.Name()] == m && p.keeps(m) {
 			continue
 		}
+		delete(p.verified, m.Name()) // what it was found to be is not what comes in its place
 		if p.held.own != nil && !p.strange[m.Name()] && p.held.stage.Adoptable(p.held.own, i) {
 			mine = append(mine, i)
 			continue
