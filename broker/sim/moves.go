@@ -105,7 +105,8 @@ func (w *World) again(n *node, h *core.Handle) {
 	w.saw("replica begun again")
 }
 
-// moveOp has a partition go to other nodes, one, two or all of them, or stay.
+// moveOp has a partition go to other nodes, two or all of them, or stay; in
+// some of the seeds to one alone too.
 func (w *World) moveOp() {
 	n := w.pick()
 	if n == nil || w.load.ended || !w.load.made || !n.entered.Load() {
@@ -122,8 +123,8 @@ func (w *World) moveOp() {
 		nodes := slices.Clone(members)
 		w.dice.Shuffle(len(nodes), func(i, j int) { nodes[i], nodes[j] = nodes[j], nodes[i] })
 		ask.Replicas = nodes[:2+w.dice.IntN(2)]
-		if w.dice.IntN(8) == 0 {
-			ask.Replicas = nodes[:1]
+		if w.o.Seed%4 == 0 && w.dice.IntN(4) == 0 {
+			ask.Replicas, w.alone = nodes[:1], true
 		}
 	}
 	var outcomes []error

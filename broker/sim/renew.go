@@ -22,13 +22,13 @@ type robbed struct {
 // rob takes the files of one partition from the disk of a node that is down.
 func (w *World) rob(id model.NodeID) {
 	n := w.pick()
-	if n == nil || w.robbed != nil || !w.load.made || !n.entered.Load() || !w.net.Whole(raft.ControllerShard, nodesMax) {
+	if n == nil || w.robbed != nil || w.alone || !w.load.made || !n.entered.Load() || !w.net.Whole(raft.ControllerShard, nodesMax) {
 		return
 	}
 	var all []robbed
 	for _, t := range n.cluster.Metadata().Topics() {
-		for i := range t.Partitions {
-			if p := &t.Partitions[i]; w.net.Whole(p.Shard, nodesMax) && !alone(p) {
+		for _, p := range t.Partitions {
+			if w.net.Whole(p.Shard, nodesMax) {
 				all = append(all, robbed{id, t.PartitionID(p.Index)})
 			}
 		}

@@ -22,15 +22,11 @@ type identity struct {
 	joins bool // it is new, and has yet to be taken in
 }
 
-// alone tells whether a partition is on one node, or goes there: whoever asks for that
-// has its disk be all that there is.
-func alone(p *cluster.Partition) bool { return len(p.Replicas) == 1 || len(p.Goal()) == 1 }
-
 // wipe takes the disk of a node that is down, if nothing else is lost: of three replicas
 // two must have what was acknowledged, and a group that nobody has made yet cannot be made
 // without one of its founders.
 func (w *World) wipe(id model.NodeID) {
-	if w.robbed != nil || w.load.passing || w.load.unsure || !w.load.made {
+	if w.robbed != nil || w.alone || w.load.passing || w.load.unsure || !w.load.made {
 		return
 	}
 	shards := w.net.Shards()
@@ -39,11 +35,7 @@ func (w *World) wipe(id model.NodeID) {
 			continue
 		}
 		for _, t := range n.cluster.Metadata().Topics() {
-			for i := range t.Partitions {
-				p := &t.Partitions[i]
-				if alone(p) {
-					return
-				}
+			for _, p := range t.Partitions {
 				shards = append(shards, p.Shard)
 			}
 		}

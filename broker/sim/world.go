@@ -50,6 +50,7 @@ type World struct {
 
 	clinging clinging
 	robbed   *robbed // nil: all have their files
+	alone    bool    // a partition was asked to be on one node: no disk is lost from then on
 	// identities are on the nodes' disks, but for those that have none yet.
 	identities [nodesMax]identity
 
