@@ -92,6 +92,9 @@ func TestEveryCallMakesTheRoundTrip(t *testing.T) {
 	if d, err := c.DecommissionStatus(ctx, 3); err != nil || d.Node != 3 || d.State != "decommissioning" || len(d.Partitions) != 1 || d.Partitions[0].Next != "what" {
 		t.Errorf("status: %+v, %v", d, err)
 	}
+	if m, err := c.Moves(ctx); err != nil || len(m) != 1 || m[0].Topic != "t" || m[0].Leader != 2 || m[0].Reason != "why" {
+		t.Errorf("moves: %+v, %v", m, err)
+	}
 	if _, err := c.DecommissionStatus(ctx, 9); !errors.Is(err, api.ErrNotFound) {
 		t.Errorf("a node that is not there: %v", err)
 	}

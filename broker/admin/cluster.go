@@ -19,7 +19,7 @@ type nodeAsk struct {
 	ID int32 `path:"id" doc:"The node's id" minimum:"0"`
 }
 
-// routeDrain has what empties a node.
+// routeDrain has what empties a node, and what is on its way.
 func (s *Server) routeDrain() {
 	huma.Register(s.api, huma.Operation{
 		OperationID: "decommission-node", Method: http.MethodPost, Path: "/v1/nodes/{id}/decommission", Tags: []string{"cluster"},
@@ -38,6 +38,12 @@ func (s *Server) routeDrain() {
 		Summary: "What a node still holds, why, and what is done next",
 	}, func(ctx context.Context, ask *nodeAsk) (*answer[api.Decommission], error) {
 		return ok(s.o.Cluster.DecommissionStatus(ctx, model.NodeID(ask.ID)))
+	})
+	huma.Register(s.api, huma.Operation{
+		OperationID: "list-moves", Method: http.MethodGet, Path: "/v1/cluster/moves", Tags: []string{"cluster"},
+		Summary: "The partitions that are on their way to other nodes, and why they are not there yet",
+	}, func(ctx context.Context, _ *struct{}) (*answer[[]api.Move], error) {
+		return ok(s.o.Cluster.Moves(ctx))
 	})
 }
 

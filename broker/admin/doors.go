@@ -19,6 +19,8 @@ type Cluster interface {
 	Decommission(ctx context.Context, node model.NodeID) error
 	Recommission(ctx context.Context, node model.NodeID) error
 	DecommissionStatus(ctx context.Context, node model.NodeID) (api.Decommission, error)
+	// Moves lists the partitions that are on their way to other nodes, by topic and index.
+	Moves(ctx context.Context) ([]api.Move, error)
 	// SetMaintenance has a node lead nothing, or ends that; it returns when the cluster
 	// knows. api.ErrConflict: its state, or another's, is in the way.
 	SetMaintenance(ctx context.Context, node model.NodeID, on bool) error

@@ -47,6 +47,9 @@ func (f *fake) DecommissionStatus(_ context.Context, n model.NodeID) (api.Decomm
 	}
 	return api.Decommission{Node: n, State: "decommissioning", Partitions: []api.DecommissionPartition{{Topic: "t", Reason: "why", Next: "what"}}}, nil
 }
+func (f *fake) Moves(context.Context) ([]api.Move, error) {
+	return []api.Move{{Topic: "t", Partition: 1, Leader: 2, Reason: "why"}}, nil
+}
 func (f *fake) Features(context.Context) (api.Features, error) {
 	return api.Features{Active: 1, Build: 2}, nil
 }

@@ -366,9 +366,9 @@ func (a *app) configStatus() *cobra.Command {
 			return a.print(nodes, func(w *sheet) {
 				var rows [][]any
 				for _, n := range nodes {
-					rows = append(rows, []any{n.Node, n.Version, n.NeedsRestart, list(n.Invalid), list(n.Unknown)})
+					rows = append(rows, []any{n.Node, n.Version, n.NeedsRestart, list(n.Invalid), list(n.Unknown), n.Reason})
 				}
-				w.table([]string{"NODE", "CONFIG-VERSION", "NEEDS-RESTART", "INVALID", "UNKNOWN"}, rows)
+				w.table([]string{"NODE", "CONFIG-VERSION", "NEEDS-RESTART", "INVALID", "UNKNOWN", "REASON"}, rows)
 			})
 		},
 	}

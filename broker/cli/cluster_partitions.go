@@ -12,6 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/millrace-io/millrace/broker/admin/api"
 )
 
 func (a *app) partitionsCommand() *cobra.Command {
@@ -133,55 +135,45 @@ func (a *app) alterMoves(ctx context.Context, req kadm.AlterPartitionAssignments
 	return err
 }
 
-type moveItem struct {
-	Topic     string  `json:"topic"`
-	Partition int32   `json:"partition"`
-	Replicas  []int32 `json:"replicas"`
-	Adding    []int32 `json:"adding"`
-	Removing  []int32 `json:"removing"`
-}
-
-// underWay lists the moves of these topics, of all without any.
-func underWay(ctx context.Context, cl *kgo.Client, topics []string) ([]moveItem, error) {
+// underWay gives the cancels of the moves of a topic, of all without one.
+func underWay(ctx context.Context, cl *kgo.Client, topic string) (req kadm.AlterPartitionAssignmentsReq, err error) {
 	r, err := kmsg.NewPtrListPartitionReassignmentsRequest().RequestWith(ctx, cl)
 	if err != nil {
 		return nil, fmt.Errorf("ask for reassignments: %w", err)
 	}
-	items := []moveItem{}
 	for _, t := range r.Topics {
-		if len(topics) > 0 && !slices.Contains(topics, t.Topic) {
-			continue
-		}
 		for _, p := range t.Partitions {
-			items = append(items, moveItem{t.Topic, p.Partition, p.Replicas, p.AddingReplicas, p.RemovingReplicas})
+			if topic == "" || t.Topic == topic {
+				req.CancelAssign(t.Topic, p.Partition)
+			}
 		}
 	}
-	return items, nil
+	return req, nil
 }
 
 func (a *app) partitionsMoveStatus() *cobra.Command {
 	return &cobra.Command{
 		Use: "move-status [TOPIC...]", Short: "Show the partitions that are on their way", ValidArgsFunction: a.completeTopics,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cl, err := a.kafka(cmd.Context())
+			cl, err := a.adminClient()
 			if err != nil {
 				return err
 			}
-			defer cl.Close()
-			items, err := underWay(cmd.Context(), cl, args)
+			moves, err := cl.Moves(cmd.Context())
 			if err != nil {
-				return err
+				return a.adminError("ask for moves", err)
 			}
-			return a.print(items, func(w *sheet) {
-				if len(items) == 0 {
+			moves = slices.DeleteFunc(moves, func(m api.Move) bool { return len(args) > 0 && !slices.Contains(args, m.Topic) })
+			return a.print(moves, func(w *sheet) {
+				if len(moves) == 0 {
 					w.line("no partition is on its way")
 					return
 				}
 				var rows [][]any
-				for _, m := range items {
-					rows = append(rows, []any{m.Topic, m.Partition, list(m.Replicas), list(m.Adding), list(m.Removing)})
+				for _, m := range moves {
+					rows = append(rows, []any{m.Topic, m.Partition, list(m.Replicas), list(m.Adding), list(m.Removing), m.Reason})
 				}
-				w.table([]string{"TOPIC", "PARTITION", "REPLICAS", "ADDING", "REMOVING"}, rows)
+				w.table([]string{"TOPIC", "PARTITION", "REPLICAS", "ADDING", "REMOVING", "REASON"}, rows)
 			})
 		},
 	}
@@ -235,14 +227,7 @@ func (a *app) cancelsAsked(ctx context.Context, args, flags []string) (req kadm.
 		return nil, err
 	}
 	defer cl.Close()
-	var topics []string
-	if topic != "" {
-		topics = []string{topic}
-	}
-	items, err := underWay(ctx, cl, topics)
-	for _, m := range items {
-		req.CancelAssign(m.Topic, m.Partition)
-	}
+	req, err = underWay(ctx, cl, topic)
 	if err == nil && len(req) == 0 {
 		fmt.Fprintln(a.out, "no partition is on its way")
 	}

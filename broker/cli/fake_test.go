@@ -86,6 +86,17 @@ func (f *fakeAdmin) DecommissionStatus(_ context.Context, n model.NodeID) (api.D
 	return d, nil
 }
 
+func (f *fakeAdmin) Moves(context.Context) ([]api.Move, error) {
+	moves := []api.Move{}
+	if len(f.leaving) > 0 {
+		moves = append(moves, api.Move{
+			Topic: "orders", Partition: 1, Leader: 2, Replicas: []model.NodeID{1, 2, 0}, Adding: []model.NodeID{0}, Removing: []model.NodeID{1},
+			Reason: "node 0 is catching up",
+		})
+	}
+	return moves, nil
+}
+
 func (f *fakeAdmin) SetMaintenance(_ context.Context, n model.NodeID, on bool) error {
 	switch {
 	case n > 2:

@@ -43,6 +43,8 @@ const (
 	MethodElect
 	// MethodWeights asks what a node's disk and its replicas hold.
 	MethodWeights
+	// MethodConfigured asks how far a node is with the cluster's settings.
+	MethodConfigured
 )
 
 // CallBytesMax bounds a call's body, and an answer's.

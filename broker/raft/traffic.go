@@ -35,7 +35,8 @@ func (h *Host) Traffic() []PeerTraffic {
 // methodNames are for people and metrics.
 var methodNames = [...]string{
 	MethodIdentity: "identity", MethodLeaders: "leaders", MethodLease: "lease", MethodPiece: "piece", MethodRelease: "release", MethodVerb: "verb",
-	methodTakeOver: "take-over", MethodApplied: "applied", MethodMoves: "moves", MethodSelfTest: "self-test",
+	methodTakeOver: "take-over", MethodApplied: "applied", MethodMoves: "moves", MethodJoin: "join", MethodSelfTest: "self-test",
+	MethodElect: "elect", MethodWeights: "weights", MethodConfigured: "configured",
 }
 
 // String names a method.

@@ -127,7 +127,7 @@ func (s *Server) startFronts(context.Context, identity) error {
 	s.node.sidecar = s.scripts.sidecar
 	var err error
 	s.admin, err = admin.New(admin.Options{
-		Cluster: view, Node: s.node, Configs: configView{node: s.n.ID, cluster: s.cluster}, Scripts: s.scripts.service, Operate: operateView{s},
+		Cluster: view, Node: s.node, Configs: configView{s}, Scripts: s.scripts.service, Operate: operateView{s},
 		Metrics: s.registry.Handler(), Log: s.log, Version: s.version,
 	})
 	if err != nil {

@@ -240,7 +240,7 @@ func (s *Server) checkViews(t *testing.T, stays *cluster.Topic) {
 
 func (s *Server) checkConfigs(t *testing.T) {
 	t.Helper()
-	v := configView{node: s.n.ID, cluster: s.cluster}
+	v := configView{s}
 	ctx := context.Background()
 	row := v.Schema()[0]
 	if _, err := v.Change(ctx, api.ConfigChange{Set: map[string]string{"no.such.setting": "1"}}); !errors.Is(err, api.ErrInvalid) {

@@ -40,6 +40,8 @@ func (s *Server) answer(ctx context.Context, from model.NodeID, m raft.Method, b
 			return json.Marshal(waits(mover))
 		}
 		return nil, s.starting()
+	case raft.MethodConfigured:
+		return json.Marshal(s.configured(c))
 	case raft.MethodWeights:
 		if s.held.Load() != nil {
 			return s.answerWeight(ctx)

@@ -2,21 +2,22 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
+	"time"
 
 	"github.com/millrace-io/millrace/broker/admin/api"
 	"github.com/millrace-io/millrace/broker/cluster"
 	"github.com/millrace-io/millrace/broker/config"
 	"github.com/millrace-io/millrace/broker/model"
+	"github.com/millrace-io/millrace/broker/raft"
 )
 
 // configView reads and changes the cluster's settings for the admin API.
-type configView struct {
-	node    model.NodeID
-	cluster *cluster.Cluster
-}
+type configView struct{ *Server }
 
 // Schema implements admin.Configs.
 func (v configView) Schema() []api.ConfigRow {
@@ -61,7 +62,7 @@ func configUnit(k config.Kind) string {
 // Values implements admin.Configs.
 func (v configView) Values(context.Context) ([]api.ConfigValue, error) {
 	var values []api.ConfigValue
-	for _, d := range v.cluster.Metadata().DescribeCluster(v.node) {
+	for _, d := range v.cluster.Metadata().DescribeCluster(v.n.ID) {
 		source := "cluster"
 		if d.Source == config.SourceDefault {
 			source = "default"
@@ -108,7 +109,7 @@ func (v configView) Change(ctx context.Context, change api.ConfigChange) (api.Co
 
 func (v configView) settings() map[string]string {
 	values := map[string]string{}
-	for _, d := range v.cluster.Metadata().DescribeCluster(v.node) {
+	for _, d := range v.cluster.Metadata().DescribeCluster(v.n.ID) {
 		values[d.Row.Name] = d.Value
 	}
 	return values
@@ -124,10 +125,46 @@ func compareText(a, b string) int {
 	return 0
 }
 
-// Status implements admin.Configs.
-func (v configView) Status(context.Context) ([]api.ConfigStatus, error) {
-	m := v.cluster.Metadata()
-	st := api.ConfigStatus{Node: v.node, Version: m.ConfigRevision, Invalid: []string{}, Unknown: []string{}}
+// Status implements admin.Configs. It asks every node that has come.
+func (v configView) Status(ctx context.Context) ([]api.ConfigStatus, error) {
+	var all []api.ConfigStatus
+	for _, n := range v.cluster.Metadata().Nodes {
+		if n.Come() {
+			all = append(all, api.ConfigStatus{Node: n.ID})
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, configuredWait)
+	defer cancel()
+	var wg sync.WaitGroup
+	for i := range all {
+		wg.Go(func() { all[i] = v.configuredAt(ctx, all[i].Node) })
+	}
+	wg.Wait()
+	return all, nil
+}
+
+// configuredWait bounds the question to one node how far it is with the settings.
+const configuredWait = 2 * time.Second
+
+func (v configView) configuredAt(ctx context.Context, node model.NodeID) api.ConfigStatus {
+	if node == v.n.ID {
+		return v.configured(v.cluster)
+	}
+	st := api.ConfigStatus{}
+	b, err := v.raft.Call(ctx, node, raft.MethodConfigured, nil)
+	if err == nil {
+		err = json.Unmarshal(b, &st)
+	}
+	if err != nil {
+		return api.ConfigStatus{Node: node, Invalid: []string{}, Unknown: []string{}, Reason: "it does not answer: " + err.Error()}
+	}
+	return st
+}
+
+// configured tells how far this node is with the cluster's settings.
+func (s *Server) configured(c *cluster.Cluster) api.ConfigStatus {
+	m := c.Metadata()
+	st := api.ConfigStatus{Node: s.n.ID, Version: m.ConfigRevision, Invalid: []string{}, Unknown: []string{}}
 	for name, value := range m.ClusterOverrides {
 		switch err := config.CheckCluster(name, value); {
 		case errors.Is(err, config.ErrUnknown):
@@ -138,7 +175,7 @@ func (v configView) Status(context.Context) ([]api.ConfigStatus, error) {
 	}
 	slices.Sort(st.Unknown)
 	slices.Sort(st.Invalid)
-	return []api.ConfigStatus{st}, nil
+	return st
 }
 
 // adminError puts a refusal of the rooms below into the admin API's words.

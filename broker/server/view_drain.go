@@ -152,16 +152,47 @@ func waitsFor(m *cluster.Metadata, p *cluster.Partition, node, leader model.Node
 		return fmt.Sprintf("no node can take it: it has %d replicas, and %d nodes are not being decommissioned", len(p.Replicas), active),
 			"waits for another node, or fewer replicas: add a node, or move it to fewer"
 	}
-	reason = known
-	switch {
-	case reason != "":
-	case leader == model.NoNode:
-		reason = "it has no leader"
-	default:
-		reason = fmt.Sprintf("node %d moves it, %d partitions at a time", leader, move.AtOnce)
-	}
+	reason = whyMoving(leader, known)
 	if p.Move != nil && !p.Move.In {
 		return reason, fmt.Sprintf("bring in the replicas of nodes %v", p.Adding())
 	}
 	return reason, fmt.Sprintf("take the replica of node %d out", node)
+}
+
+// whyMoving says why a move is not over. known is what its leader says it waits for, if anything.
+func whyMoving(leader model.NodeID, known string) string {
+	switch {
+	case known != "":
+		return known
+	case leader == model.NoNode:
+		return "it has no leader"
+	}
+	return fmt.Sprintf("node %d moves it, %d partitions at a time", leader, move.AtOnce)
+}
+
+// Moves implements admin.Cluster.
+func (v *clusterView) Moves(ctx context.Context) ([]api.Move, error) {
+	moves, ids, leaders := []api.Move{}, []model.PartitionID{}, []model.NodeID{}
+	for _, t := range v.cluster.Metadata().Topics() {
+		for i := range t.Partitions {
+			p := &t.Partitions[i]
+			if p.Move == nil {
+				continue
+			}
+			id := t.PartitionID(p.Index)
+			leader, _ := v.cluster.Leader(id)
+			if leader != model.NoNode && !slices.Contains(leaders, leader) {
+				leaders = append(leaders, leader)
+			}
+			moves, ids = append(moves, api.Move{
+				Topic: t.Name, Partition: p.Index, Leader: leader, Replicas: p.Holders(),
+				Adding: append([]model.NodeID{}, p.Adding()...), Removing: append([]model.NodeID{}, p.Removing()...),
+			}), append(ids, id)
+		}
+	}
+	reasons := v.reasons(ctx, leaders)
+	for i := range moves {
+		moves[i].Reason = whyMoving(moves[i].Leader, reasons[ids[i]])
+	}
+	return moves, nil
 }

@@ -38,6 +38,53 @@ func TestWipedNode(t *testing.T) {
 	w.check(t, c)
 }
 
+// TestMoveToALostDisk: a partition that is to be on one node alone, which has lost its disk,
+// stays with the others until that node has all of it. Whoever asks is told what it waits
+// for, and which node says nothing of the settings that it has.
+func TestMoveToALostDisk(t *testing.T) {
+	c, w := three(t, 2)
+	c.Nodes[1].Kill()
+	if err := os.RemoveAll(c.Nodes[1].O.Dir); err != nil {
+		t.Fatal(err)
+	}
+	run := func(args ...string) string {
+		t.Helper()
+		out, err := c.Nodes[0].CLI(append([]string{"cluster"}, args...)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	run("partitions", "move", topic+"/0:1")
+	await(t, "the move to wait for node 1", func() error {
+		out := run("partitions", "move-status")
+		if !strings.Contains(out, "leave it to nodes [1]: too few") {
+			return errors.New(out)
+		}
+		return nil
+	})
+	run("config", "set", "millrace.balance.gone.ms=900001")
+	await(t, "both others to have the settings", func() error {
+		var st []api.ConfigStatus
+		out := run("config", "status", "--format", "json")
+		if err := json.Unmarshal([]byte(out), &st); err != nil {
+			return err
+		}
+		if len(st) != 3 || st[0].Version == 0 || st[2].Version != st[0].Version || st[0].Reason+st[2].Reason != "" || st[1].Reason == "" {
+			return errors.New(out)
+		}
+		return nil
+	})
+	c.Start(1)
+	settled(t, c.Nodes[0])
+	if out, err := c.Nodes[0].CLI("topic", "describe", topic, "-p"); err != nil || !strings.Contains(out, "[1] ") {
+		t.Errorf("it is not on node 1 alone: %v\n%s", err, out)
+	}
+	w.more(t, 5)
+	w.stop(t)
+	w.check(t, c)
+}
+
 // settled waits until no partition of the topic is being moved.
 func settled(t *testing.T, n *node.Node) {
 	t.Helper()

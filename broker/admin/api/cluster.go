@@ -35,6 +35,17 @@ type DecommissionPartition struct {
 	Next      string         `json:"next" doc:"What is done next"`
 }
 
+// Move is a partition that is on its way to other nodes.
+type Move struct {
+	Topic     string         `json:"topic"`
+	Partition int32          `json:"partition"`
+	Leader    model.NodeID   `json:"leader" doc:"-1 while none serves"`
+	Replicas  []model.NodeID `json:"replicas" doc:"All nodes that hold it, or are about to"`
+	Adding    []model.NodeID `json:"adding"`
+	Removing  []model.NodeID `json:"removing"`
+	Reason    string         `json:"reason" doc:"Why it is not over"`
+}
+
 // Node is the broker that answers, with what only itself knows.
 type Node struct {
 	NodeInfo

@@ -42,6 +42,7 @@ type ConfigStatus struct {
 	Node         model.NodeID `json:"node"`
 	Version      uint64       `json:"version"`
 	NeedsRestart bool         `json:"needs_restart"`
-	Invalid      []string     `json:"invalid" doc:"Settings whose stored value this build refuses; their default holds"`
-	Unknown      []string     `json:"unknown" doc:"Settings that this build does not know"`
+	Invalid      []string     `json:"invalid" doc:"Settings whose stored value the node's build refuses; their default holds"`
+	Unknown      []string     `json:"unknown" doc:"Settings that the node's build does not know"`
+	Reason       string       `json:"reason,omitempty" doc:"Why nothing is known of the node"`
 }

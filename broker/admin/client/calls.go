@@ -68,6 +68,11 @@ func (c *Client) DecommissionStatus(ctx context.Context, node model.NodeID) (d a
 	return d, c.get(ctx, call{method: http.MethodGet, path: nodePath(node, "/decommission")}, &d)
 }
 
+// Moves lists the partitions that are on their way to other nodes.
+func (c *Client) Moves(ctx context.Context) (m []api.Move, err error) {
+	return m, c.get(ctx, call{method: http.MethodGet, path: "/v1/cluster/moves"}, &m)
+}
+
 // Config lists every cluster setting.
 func (c *Client) Config(ctx context.Context) (v []api.ConfigValue, err error) {
 	return v, c.get(ctx, call{method: http.MethodGet, path: "/v1/cluster/config"}, &v)
