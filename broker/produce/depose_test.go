@@ -48,3 +48,36 @@ func TestDeposed(t *testing.T) {
 		t.Errorf("a write that comes late: %v", got.Err)
 	}
 }
+
+// TestLeadsAgain: what waited behind a write when the node lost the lead is not written once
+// it leads again: whoever asked may have written something newer under the leader between.
+func TestLeadsAgain(t *testing.T) {
+	r := newRig(t, topicOf())
+	proposed, decide := make(chan struct{}), make(chan struct{})
+	first := true
+	r.raft.Decide(func(_ model.ShardID, cmd []byte) raft.Fate {
+		if c, err := partition.Decode(cmd); err == nil && c.Kind == partition.KindProduce && first {
+			first = false
+			close(proposed)
+			<-decide
+			return raft.Lost
+		}
+		return raft.Taken
+	})
+	lost := r.start(batch("a"))
+	<-proposed
+	late := r.start(batch("b"))
+	r.raft.Elect(shard, 1)
+	r.elect()
+	close(decide)
+	<-late.Done()
+	if got := late.Result(); !errors.Is(got.Err, produce.ErrNotLeader) {
+		t.Errorf("a write that was taken before: %+v", got)
+	}
+	<-lost.Done()
+	again := r.start(batch("c"))
+	<-again.Done()
+	if got := again.Result(); got.Err != nil || got.Base != 0 {
+		t.Errorf("a write that was taken afterwards: %+v", got)
+	}
+}

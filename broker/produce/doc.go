@@ -10,7 +10,8 @@
 //   - What follows a refused batch of an idempotent producer is refused too, until
 //     that one has come again: see gaps.
 //   - Only apply judges sequences: up to five batches of a producer are in flight.
-//   - Nothing is proposed under an epoch that this node does not serve under.
+//   - Nothing is proposed under an epoch that this node does not serve under, nor under
+//     another than the one that it was taken under.
 //
 // It keeps no state of a partition and never reads its log.
 package produce

@@ -30,6 +30,7 @@ type write struct {
 	scripted bool
 	append   int64 // ms under LogAppendTime, else -1
 	all      bool  // acks=all
+	epoch    model.LeaderEpoch // it was taken under, and is proposed under or not at all
 	// id tells whose it is and which; zero without a producer.
 	id sequenced
 	// refusal is set on a write that was refused before it got here: it passes
@@ -83,21 +84,25 @@ func (l *lane) run() {
 		if ws == nil {
 			return
 		}
-		if ws = l.admit(ws); len(ws) > 0 {
-			l.propose(ws)
+		epoch, _ := l.handle.Serving()
+		if ws = l.admit(ws, epoch); len(ws) > 0 {
+			l.propose(ws, epoch)
 		}
 	}
 }
 
 // admit resolves the writes that are refused, and runs the topic's sync scripts
 // over those that they see. What follows a refused write of the same producer is
-// refused too.
-func (l *lane) admit(ws []*write) []*write {
+// refused too. What was taken under an earlier epoch is refused: whoever asked for it may
+// have been told so, and have written something newer elsewhere.
+func (l *lane) admit(ws []*write, epoch model.LeaderEpoch) []*write {
 	kept := ws[:0]
 	for _, w := range ws {
 		switch err := l.checkGap(w.id); {
 		case w.refusal != nil:
 			l.refuse(w, *w.refusal)
+		case w.epoch != epoch:
+			l.refuse(w, refused(ErrNotLeader))
 		case err != nil:
 			w.resolve(refused(err))
 		default:
@@ -152,8 +157,8 @@ func (l *lane) transform(w *write) error {
 }
 
 // propose writes ws as one command and resolves each.
-func (l *lane) propose(ws []*write) {
-	cmd := partition.Command{Kind: partition.KindProduce}
+func (l *lane) propose(ws []*write, epoch model.LeaderEpoch) {
+	cmd := partition.Command{Kind: partition.KindProduce, Epoch: epoch}
 	timeout := time.Duration(0)
 	for _, w := range ws {
 		cmd.Batches = append(cmd.Batches, w.batch)
@@ -193,17 +198,16 @@ func (l *lane) propose(ws []*write) {
 // batch has besides its bytes: a good guess saves copies, a bad one costs them.
 const commandHeaderMax, batchHeaderMax = 64, 5
 
-// command proposes cmd under the epoch served now and waits for its outcome.
+// command proposes cmd under its epoch, if that is served still, and waits for its outcome.
 // An error means that there is none: see proposalError for what is known.
 func (s *Service) command(ctx context.Context, h *core.Handle, cmd *partition.Command, timeout time.Duration) (partition.Outcome, error) {
 	cmd.Token = s.o.Cores.Token()
 	outcome := h.Expect(cmd.Token)
 	defer h.Forget(cmd.Token)
 	epoch, serving := h.Serving() // after Expect: who is deposed from here on tells
-	if !serving {
+	if !serving || epoch != cmd.Epoch {
 		return partition.Outcome{}, ErrNotLeader
 	}
-	cmd.Epoch = epoch
 	size := commandHeaderMax
 	for _, b := range cmd.Batches {
 		size += len(b) + batchHeaderMax

@@ -162,7 +162,8 @@ func (s *Service) Start(ask Ask) *Pending {
 
 // accept gives the write that ask becomes, or the refusal.
 func (s *Service) accept(h *core.Handle, ask Ask) (*write, Result) {
-	if _, serving := h.Serving(); !serving {
+	epoch, serving := h.Serving()
+	if !serving {
 		return nil, refused(ErrNotLeader)
 	}
 	if err := s.o.Space(); err != nil {
@@ -173,7 +174,11 @@ func (s *Service) accept(h *core.Handle, ask Ask) (*write, Result) {
 			return nil, refused(err)
 		}
 	}
-	return s.check(h, ask)
+	w, bad := s.check(h, ask)
+	if w != nil {
+		w.epoch = epoch
+	}
+	return w, bad
 }
 
 func (s *Service) lane(h *core.Handle) *lane {

@@ -138,6 +138,7 @@ func (s *Service) leader(id model.PartitionID) (*core.Handle, error) {
 
 // commandCtx is command with ctx's deadline, and with the outcome's own error.
 func (s *Service) commandCtx(ctx context.Context, h *core.Handle, cmd *partition.Command) (partition.Outcome, error) {
+	cmd.Epoch, _ = h.Serving()
 	timeout := commandTimeout
 	if d, ok := ctx.Deadline(); ok {
 		timeout = min(timeout, time.Until(d))
