@@ -28,8 +28,8 @@ type write struct {
 	batch    []byte // let go of once it is proposed
 	timeout  time.Duration
 	scripted bool
-	append   int64 // ms under LogAppendTime, else -1
-	all      bool  // acks=all
+	append   int64             // ms under LogAppendTime, else -1
+	all      bool              // acks=all
 	epoch    model.LeaderEpoch // it was taken under, and is proposed under or not at all
 	// id tells whose it is and which; zero without a producer.
 	id sequenced
