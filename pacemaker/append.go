@@ -47,6 +47,7 @@ func (l *leg) appendAll(ctx context.Context, spec *Spec, stop func(), pieces <-c
 			if err := l.tellAll(ctx); err != nil {
 				return err
 			}
+			continue // the spec may have changed meanwhile
 		}
 		select {
 		case p, ok := <-pieces:

@@ -176,7 +176,7 @@ func (n *FakeNet) Wipe(node model.NodeID) {
 }
 
 // Whole tells whether a group has so many voters by the whole of its log, each of which
-// has what it wrote.
+// has what it wrote, and no change of members is on its way there.
 func (n *FakeNet) Whole(shard model.ShardID, voters int) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -184,8 +184,14 @@ func (n *FakeNet) Whole(shard model.ShardID, voters int) bool {
 	if g == nil {
 		return false
 	}
-	all := g.roster(g.last()).members().Voters
-	return len(all) == voters && !slices.ContainsFunc(all, func(m Member) bool { return g.replicas[m] == nil })
+	all, coming := g.roster(g.last()).members().Voters, n.flying
+	for _, o := range n.nodes {
+		if r := o.runs[shard]; r != nil {
+			coming = slices.Concat(coming, r.inbox)
+		}
+	}
+	changes := func(p *fakeProposal) bool { return p.shard == shard && p.change != nil }
+	return len(all) == voters && !slices.ContainsFunc(coming, changes) && !slices.ContainsFunc(all, func(m Member) bool { return g.replicas[m] == nil })
 }
 
 func (g *fakeGroup) last() uint64 { return uint64(len(g.entries)) }

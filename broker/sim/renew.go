@@ -28,7 +28,7 @@ func (w *World) rob(id model.NodeID) {
 	var all []robbed
 	for _, t := range n.cluster.Metadata().Topics() {
 		for _, p := range t.Partitions {
-			if w.net.Whole(p.Shard, nodesMax) {
+			if w.net.Whole(p.Shard, nodesMax) && len(p.Removing()) == 0 {
 				all = append(all, robbed{id, t.PartitionID(p.Index)})
 			}
 		}

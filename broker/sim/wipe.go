@@ -23,8 +23,8 @@ type identity struct {
 }
 
 // wipe takes the disk of a node that is down, if nothing else is lost: of three replicas
-// two must have what was acknowledged, and a group that nobody has made yet cannot be made
-// without one of its founders.
+// two must have what was acknowledged, and stay; and a group that nobody has made yet
+// cannot be made without one of its founders.
 func (w *World) wipe(id model.NodeID) {
 	if w.robbed != nil || w.alone || w.load.passing || w.load.unsure || !w.load.made {
 		return
@@ -36,6 +36,9 @@ func (w *World) wipe(id model.NodeID) {
 		}
 		for _, t := range n.cluster.Metadata().Topics() {
 			for _, p := range t.Partitions {
+				if len(p.Removing()) > 0 {
+					return
+				}
 				shards = append(shards, p.Shard)
 			}
 		}
