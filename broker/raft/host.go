@@ -109,6 +109,7 @@ type Host struct {
 	left     left
 	machines sync.Map // by shard, of partitions: closed behind the last call of the machine
 	acks     *acks
+	doubts   doubts
 	closing  chan struct{}
 	once     sync.Once
 	// openMu is held to deliver, to open a NodeHost, and to close.

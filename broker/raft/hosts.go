@@ -152,6 +152,7 @@ func (h *Host) hear(b pb.MessageBatch) {
 	defer h.openMu.RUnlock()
 	b.Requests = h.withoutLost(b.Requests)
 	h.acks.note(b.Requests)
+	h.doubts.hear(b.Requests, h.doubt)
 	for all := b.Requests; len(all) > 0 && !h.closed; {
 		k, n := hostOf(model.ShardID(all[0].ShardID)), 1
 		for n < len(all) && hostOf(model.ShardID(all[n].ShardID)) == k {

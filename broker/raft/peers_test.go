@@ -115,34 +115,46 @@ func TestPeers(t *testing.T) {
 	}
 }
 
-func testPeers(t *testing.T, of model.ShardID) {
-	t.Parallel()
+// united starts three nodes that all have a replica of a shard.
+func united(t *testing.T, of model.ShardID) *peers {
+	t.Helper()
 	p := &peers{net: transport.NewMemory(), shard: of}
-	address := func(n int) string { return fmt.Sprintf("node-%d:1", n) }
 	for n := range p.hosts {
 		p.dirs[n], p.machines[n] = t.TempDir(), &counting{}
-		p.open(t, n, address(n))
+		p.open(t, n, memberAddress(n))
 	}
-	defer func() {
+	t.Cleanup(func() {
 		for _, h := range p.hosts {
 			h.Close()
 		}
-	}()
-	for n, h := range p.hosts {
-		for m := range p.hosts {
-			h.SetAddress(model.NodeID(m), address(m))
-		}
+	})
+	p.meet()
+	for n := range p.hosts {
 		p.start(t, n)
 	}
+	return p
+}
+
+// apart cuts a node off, both ways.
+func (p *peers) apart(from int) (rest []int) {
+	for n := range p.hosts {
+		if n != from {
+			rest = append(rest, n)
+			p.net.Cut(fmt.Sprint(n), fmt.Sprint(from))
+			p.net.Cut(fmt.Sprint(from), fmt.Sprint(n))
+		}
+	}
+	return rest
+}
+
+func testPeers(t *testing.T, of model.ShardID) {
+	t.Parallel()
+	p := united(t, of)
 	all := []int{0, 1, 2}
 	first := p.propose(t, "together", all...)
 	p.agreed(t)
 
-	rest := slices.DeleteFunc(slices.Clone(all), func(n int) bool { return n == first })
-	for _, n := range rest {
-		p.net.Cut(fmt.Sprint(n), fmt.Sprint(first))
-		p.net.Cut(fmt.Sprint(first), fmt.Sprint(n))
-	}
+	rest := p.apart(first)
 	p.propose(t, "without the first", rest...)
 	p.followed(t, rest...)
 	for _, n := range rest {
@@ -159,7 +171,7 @@ func testPeers(t *testing.T, of model.ShardID) {
 	p.open(t, first, elsewhere)
 	for n, h := range p.hosts {
 		h.SetAddress(model.NodeID(first), elsewhere)
-		p.hosts[first].SetAddress(model.NodeID(n), address(n))
+		p.hosts[first].SetAddress(model.NodeID(n), memberAddress(n))
 	}
 	p.hosts[first].SetAddress(model.NodeID(first), elsewhere)
 	p.start(t, first)

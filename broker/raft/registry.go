@@ -120,6 +120,17 @@ func (r *registry) newest(shard uint64, node model.NodeID) (id uint64, ok bool) 
 	return id, ok
 }
 
+// others counts the replicas of a shard that are known besides one.
+func (r *registry) others(shard, replica uint64) int {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	n := len(r.targets[shard])
+	if _, ok := r.targets[shard][replica]; ok {
+		n--
+	}
+	return n
+}
+
 func (r *registry) known(shard, replica uint64, t string) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()

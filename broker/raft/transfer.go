@@ -80,15 +80,11 @@ func (h *Host) insist(shard model.ShardID, last uint64, from model.NodeID) {
 		case <-h.closing:
 			return
 		}
-		n, err := h.of(shard)
-		if err != nil {
-			return
-		}
-		_, ours, err := logRange(n, shard)
+		ours, err := h.logEnd(shard)
 		if c, ok := h.Leader(shard); err != nil || ok && c.Leader != from {
 			return
 		}
-		if ours >= last && !h.timeOut(shard) {
+		if ours.index >= last && !h.timeOut(shard) {
 			return
 		}
 		pause *= 2
@@ -104,4 +100,33 @@ func logRange(n *dragonboat.NodeHost, shard model.ShardID) (first, last uint64, 
 	}
 	first, last = r.GetRange()
 	return first, last, nil
+}
+
+// logEnd is the last entry of a log.
+type logEnd struct {
+	index, term uint64
+	// voted is the newest term that the replica knows of.
+	voted uint64
+}
+
+// logEnd gives the end of a shard's log here, also to who may outlive the host.
+func (h *Host) logEnd(shard model.ShardID) (e logEnd, err error) {
+	h.openMu.RLock() // the library does not stand it when it is closed
+	defer h.openMu.RUnlock()
+	if h.closed {
+		return e, ErrStopped
+	}
+	n, err := h.of(shard)
+	if err != nil {
+		return e, err
+	}
+	r, err := n.GetLogReader(uint64(shard))
+	if err != nil {
+		return e, err
+	}
+	_, e.index = r.GetRange()
+	state, _ := r.NodeState()
+	e.voted = state.Term
+	e.term, err = r.Term(e.index)
+	return e, err
 }

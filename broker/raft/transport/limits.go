@@ -77,11 +77,14 @@ const (
 	// dialTimeMax is for a connection for messages before TLS and hello: one way back and
 	// forth. It is given up when what was sent on it is unheard of for unheardTimeMax.
 	dialTimeMax    = 500 * time.Millisecond
-	unheardTimeMax = 1500 * time.Millisecond
-	// One is dialed again and again for reachTimeMax, after pauses that grow from redialPause
-	// to redialPauseMax. One that breaks too, if it was redialPause old: a peer that ends
+	unheardTimeMax = 800 * time.Millisecond
+	// One is dialed again and again for reachTimeMax: every hedgePause while fewer than
+	// hedgesMax dials have no end yet, and after pauses that grow from redialPause to
+	// redialPauseMax where they fail. One that breaks too, if it was redialPause old: a peer that ends
 	// each at once is left to dragonboat's breaker. Messages wait redialWait for it.
 	reachTimeMax   = 2 * time.Second
+	hedgePause     = 100 * time.Millisecond
+	hedgesMax      = 4
 	redialPause    = 10 * time.Millisecond
 	redialPauseMax = 160 * time.Millisecond
 	redialWait     = 10 * time.Millisecond

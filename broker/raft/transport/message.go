@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,29 +66,67 @@ func isAny(err error, of []error) bool {
 	return slices.ContainsFunc(of, func(e error) bool { return errors.Is(err, e) })
 }
 
-// reach dials until somebody answers, or has not for reachTimeMax.
+// reach dials until somebody answers, or has not for reachTimeMax. A dial that is not through
+// after hedgePause is not waited for: the kernel repeats what a cut has swallowed after
+// pauses that double, and the next goes at once. The first to be through is taken.
 func (c *messageConn) reach() (*route, error) {
-	until := time.Now().Add(reachTimeMax)
-	for pause := redialPause; ; pause = min(2*pause, redialPauseMax) {
-		l, err := c.open()
-		if err == nil || !isAny(err, passing) || time.Until(until) < pause {
-			return l, err
-		}
+	ctx, cancel := context.WithTimeout(c.ctx, reachTimeMax)
+	defer cancel()
+	ends, under := make(chan dialed), 0
+	dial := func() bool {
+		under++
+		return c.t.spawn(func() {
+			l, err := c.t.connect(ctx, c.target, forMessages, ways{}, c.ctx, c.t.ctx)
+			select {
+			case ends <- dialed{l, err}:
+			case <-ctx.Done():
+				if l != nil {
+					l.fail(ErrClosed)
+				}
+			}
+		})
+	}
+	if !dial() {
+		return nil, ErrClosed
+	}
+	next := time.NewTimer(hedgePause)
+	defer next.Stop()
+	var err error
+	for pause := redialPause; ; {
 		select {
-		case <-time.After(pause):
-		case <-c.ctx.Done():
-			return nil, err
+		case d := <-ends:
+			under--
+			switch {
+			case d.err == nil:
+				return c.take(d.link)
+			case !isAny(d.err, passing):
+				return nil, d.err
+			}
+			err = d.err
+			if under == 0 {
+				next.Reset(pause)
+				pause = min(2*pause, redialPauseMax)
+			}
+		case <-next.C:
+			if under < hedgesMax && !dial() {
+				return nil, ErrClosed
+			}
+			next.Reset(hedgePause)
+		case <-ctx.Done():
+			return nil, cmp.Or(err, fmt.Errorf("dial %s: %w", c.target, ctx.Err()))
 		case <-c.t.ctx.Done():
-			return nil, err
+			return nil, ErrClosed
 		}
 	}
 }
 
-func (c *messageConn) open() (*route, error) {
-	l, err := c.t.connect(c.ctx, c.target, forMessages, ways{}, c.ctx, c.t.ctx)
-	if err != nil {
-		return nil, err
-	}
+// dialed is how a dial has ended.
+type dialed struct {
+	link *link
+	err  error
+}
+
+func (c *messageConn) take(l *link) (*route, error) {
 	h := newHold()
 	if !c.t.spawn(func() { h.run(l) }) {
 		l.fail(ErrClosed)

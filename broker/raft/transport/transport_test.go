@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -529,41 +530,53 @@ func TestBroken(t *testing.T) {
 	})
 }
 
-// refusing is a network whose dials fail until a time.
+// refusing is a network whose dials fail until a time, or find no end.
 type refusing struct {
 	Network
-	until time.Time
-	dials int
+	until    time.Time
+	swallows bool
+	dials    atomic.Int32
 }
 
 func (r *refusing) Dial(ctx context.Context, address string) (net.Conn, error) {
-	r.dials++
-	if time.Now().Before(r.until) {
-		return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+	r.dials.Add(1)
+	switch {
+	case !time.Now().Before(r.until):
+		return r.Network.Dial(ctx, address)
+	case r.swallows:
+		<-ctx.Done()
+		return nil, ctx.Err()
 	}
-	return r.Network.Dial(ctx, address)
+	return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
 }
 
-// TestReach: who does not answer is dialed again, with pauses that grow, for a while.
+// TestReach: who does not answer is dialed again for a while, with pauses that grow where it
+// refuses, and beside the dials that find no end.
 func TestReach(t *testing.T) {
-	for after, reached := range map[time.Duration]bool{0: true, redialPause: true, reachTimeMax / 2: true, reachTimeMax + redialPause: false} {
-		synctest.Test(t, func(t *testing.T) {
-			m := NewMemory()
-			start(t, made(Options{Network: m.Node("b")}, "b", "b:1", func(pb.MessageBatch) {}, nil))
-			began := time.Now()
-			net := &refusing{Network: m.Node("a"), until: began.Add(after)}
-			a := start(t, made(Options{Network: net}, "a", "a:1", nil, nil))
-			_, err := a.GetConnection(t.Context(), Target("b", "b:1"))
-			took := time.Since(began)
-			switch {
-			case reached && (err != nil || took > after+redialPauseMax):
-				t.Errorf("refused for %v: %v after %v", after, err, took)
-			case !reached && (!errors.Is(err, syscall.ECONNREFUSED) || took > reachTimeMax):
-				t.Errorf("refused for %v: %v after %v", after, err, took)
-			case net.dials > 20:
-				t.Errorf("%d dials in %v", net.dials, took)
-			}
-		})
+	for _, swallows := range []bool{false, true} {
+		pause, why := redialPauseMax, error(syscall.ECONNREFUSED)
+		if swallows {
+			pause, why = 2*hedgePause, context.DeadlineExceeded
+		}
+		for after, reached := range map[time.Duration]bool{0: true, redialPause: true, reachTimeMax / 2: true, reachTimeMax + redialPause: false} {
+			synctest.Test(t, func(t *testing.T) {
+				m := NewMemory()
+				start(t, made(Options{Network: m.Node("b")}, "b", "b:1", func(pb.MessageBatch) {}, nil))
+				began := time.Now()
+				net := &refusing{Network: m.Node("a"), until: began.Add(after), swallows: swallows}
+				a := start(t, made(Options{Network: net}, "a", "a:1", nil, nil))
+				_, err := a.GetConnection(t.Context(), Target("b", "b:1"))
+				took := time.Since(began)
+				switch {
+				case reached && (err != nil || took > after+pause):
+					t.Errorf("not to be reached for %v: %v after %v", after, err, took)
+				case !reached && (!errors.Is(err, why) || took > reachTimeMax):
+					t.Errorf("not to be reached for %v: %v after %v", after, err, took)
+				case net.dials.Load() > 24:
+					t.Errorf("%d dials in %v", net.dials.Load(), took)
+				}
+			})
+		}
 	}
 }
 
