@@ -42,8 +42,8 @@ func main() {
 	flag.StringVar(&o.peer, "peer", "", "shell command that starts the peer in its default settings; empty: none")
 	flag.StringVar(&o.peerSync, "peer-synced", "", "the same with a sync before every acknowledgement")
 	flag.StringVar(&o.dir, "dir", "", "where data goes (default: a temporary directory)")
-	flag.StringVar(&o.only, "only", "start,serial,ack,e2e,bulk,transform,many", "which measurements, comma separated; gap, idle and move need -nodes; drain, through and sync are parts of transform")
-	flag.IntVar(&o.many, "many", 4096, "partitions that many creates on Millrace")
+	flag.StringVar(&o.only, "only", "start,serial,ack,e2e,bulk,transform,many", "which measurements, comma separated; gap, idle, move and dies need -nodes; drain, through and sync are parts of transform")
+	flag.IntVar(&o.many, "many", 4096, "partitions that many creates on Millrace, and dies on each side")
 	flag.IntVar(&o.manyPeer, "many-peer", 0, "partitions that many creates on the synced peer, 1024 for example; 0: leave it out")
 	flag.IntVar(&o.runs, "runs", 3, "how often each is repeated, sides in turn")
 	flag.DurationVar(&o.seconds, "time", 10*time.Second, "length of one latency run")
@@ -176,7 +176,7 @@ func startSides(ctx context.Context, o options) ([]*side, error) {
 	return sides, err
 }
 
-var measurements = []string{"start", "serial", "ack", "e2e", "bulk", "transform", "drain", "through", "sync", "gap", "idle", "move", "many", "crowd"}
+var measurements = []string{"start", "serial", "ack", "e2e", "bulk", "transform", "drain", "through", "sync", "gap", "idle", "move", "dies", "many", "crowd"}
 
 // check refuses a measurement that there is not: a table without it would come
 // after minutes.
@@ -229,6 +229,11 @@ func measure(ctx context.Context, o options, s *side, t *table, run int) error {
 	}
 	if o.wants("move") && o.nodes != "" {
 		if err := measureMove(ctx, o, s, t, run); err != nil {
+			return err
+		}
+	}
+	if o.wants("dies") && o.nodes != "" {
+		if err := measureDeath(ctx, o, s, t, run); err != nil {
 			return err
 		}
 	}

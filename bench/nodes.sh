@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Three nodes as one side of the benchmarks, in the foreground: data in PEER_DIR, Kafka
 # API of the first on 127.0.0.1:PEER_PORT, of the others on the ports 10 and 20 behind
-# it. A node that ends is started again; PEER_DIR/N.pid holds its process.
+# it. A node that ends is started again, unless PEER_DIR/N.down is there; PEER_DIR/N.pid
+# holds its process.
 #
 #   nodes.sh millrace [FLAG...]     three of MILLRACE; flags besides those of a benchmark
 #   nodes.sh kafka [KEY=VALUE...]   three of kafka.sh
@@ -41,6 +42,7 @@ keep() { # a node, started again until this loop is ended
     echo "$pid" >"$PEER_DIR/$1.pid"
     wait "$pid"
     sleep 0.5
+    while [[ -e "$PEER_DIR/$1.down" ]]; do sleep 0.1; done
   done
 }
 

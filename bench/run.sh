@@ -15,6 +15,7 @@
 #                        gap        kill -9 of a leader and a rolling restart; needs NODES=3
 #                        idle       CPU of three nodes with 1,024 partitions that nobody asks; needs NODES=3
 #                        move       time to bring bulk-bytes to other nodes; needs NODES=3
+#                        dies       time until all of many partitions are led after a node's death; needs NODES=3
 #                        crowd      acknowledgements beside 300 slow connections, little memory; not run if not named
 #   -runs 3            how often each is repeated, sides in turn
 #   -time 10s          length of one latency run
@@ -22,7 +23,7 @@
 #                      volume of a bulk run; below 4 GiB it says little. The sync rows write an eighth of it
 #   -backlog 2000000   records that a script drains
 #   -scripts LIST      js-filter-first, js-parse-all, go (async); js, go (sync); all if not given
-#   -many 4096         partitions of many on Millrace
+#   -many 4096         partitions of many on Millrace, and of dies on each side
 #   -many-peer 0       partitions of many on Kafka synced, for example 1024; 0 leaves it out
 #   -dir DIR           where data goes (a temporary directory)
 #
@@ -31,7 +32,7 @@
 #   MILLRACE     the broker's executable (bin/millrace)
 #   KAFKA_LIBS   a directory with Kafka's jars (else fetched by Maven into build/kafka)
 #   PEERS=0      no peer: Millrace alone
-#   NODES=3      three nodes each side, three replicas: -only some of serial, ack, e2e, bulk, gap, idle, move
+#   NODES=3      three nodes each side, three replicas: -only some of serial, ack, e2e, bulk, gap, idle, move, dies
 #   RECORD=0     leave docs/BENCHMARKS.md as it is
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
