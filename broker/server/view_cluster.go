@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -95,14 +96,32 @@ func (v *clusterView) Health(ctx context.Context) (api.Health, error) {
 	return h, nil
 }
 
-// votersWait bounds the question who votes: without a majority nobody answers.
-const votersWait = 2 * time.Second
+const (
+	// votersWait bounds the question who votes: without a majority nobody answers.
+	votersWait = 2 * time.Second
+	// groupWait is longer than an election takes, and groupPause lies between two questions.
+	groupWait, groupPause = 5 * time.Second, 100 * time.Millisecond
+)
+
+// group asks who is in the controller's group, again while it elects.
+func (v *clusterView) group(ctx context.Context) (m raft.Members, err error) {
+	for {
+		if m, err = v.quorum(ctx); !errors.Is(err, raft.ErrDropped) {
+			return m, err
+		}
+		select {
+		case <-ctx.Done():
+			return m, err
+		case <-time.After(groupPause):
+		}
+	}
+}
 
 func (v *clusterView) voters(ctx context.Context) []model.NodeID {
 	ctx, cancel := context.WithTimeout(ctx, votersWait)
 	defer cancel()
 	nodes := []model.NodeID{}
-	group, err := v.quorum(ctx)
+	group, err := v.group(ctx)
 	if err != nil {
 		return nodes
 	}

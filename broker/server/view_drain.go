@@ -129,7 +129,9 @@ func (v *clusterView) DecommissionStatus(ctx context.Context, node model.NodeID)
 // removed tells of a node that was removed whether it still has a vote.
 func (v *clusterView) removed(ctx context.Context, node model.NodeID) (api.Decommission, error) {
 	d := api.Decommission{Node: node, State: "removed", Partitions: []api.DecommissionPartition{}}
-	group, err := v.quorum(ctx)
+	ctx, cancel := context.WithTimeout(ctx, groupWait)
+	defer cancel()
+	group, err := v.group(ctx)
 	if err != nil {
 		return d, err
 	}

@@ -1,11 +1,17 @@
 package server
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/millrace-io/millrace/broker/cluster"
 	"github.com/millrace-io/millrace/broker/controller"
 	"github.com/millrace-io/millrace/broker/model"
+	"github.com/millrace-io/millrace/broker/raft"
 )
 
 // TestWaitsFor: a partition that has not left a node says why, and what is next.
@@ -28,5 +34,34 @@ func TestWaitsFor(t *testing.T) {
 		if reason, next := waitsFor(m, &c.p, 1, c.leader, c.known); reason != c.reason || next != c.next {
 			t.Errorf("%+v: %q, %q", c, reason, next)
 		}
+	}
+}
+
+// TestRemovedWhileElecting: whether a node still votes is asked again while the controller's
+// group elects, and not for ever.
+func TestRemovedWhileElecting(t *testing.T) {
+	for _, elections := range []int{0, 3, 1000} {
+		synctest.Test(t, func(t *testing.T) {
+			asked := 0
+			v := &clusterView{quorum: func(context.Context) (raft.Members, error) {
+				if asked++; asked <= elections {
+					return raft.Members{}, fmt.Errorf("members: %w", raft.ErrDropped)
+				}
+				return raft.Members{Voters: []raft.Member{{Node: 1}, {Node: 3, Birth: 2}}}, nil
+			}}
+			began := time.Now()
+			for node, finished := range map[model.NodeID]bool{2: true, 3: false} {
+				d, err := v.removed(t.Context(), node)
+				switch {
+				case elections == 1000 && !errors.Is(err, raft.ErrDropped):
+					t.Errorf("without end: %+v, %v", d, err)
+				case elections < 1000 && (err != nil || d.Finished != finished):
+					t.Errorf("node %d after %d: %+v, %v", node, elections, d, err)
+				}
+			}
+			if took := time.Since(began); took > 2*groupWait {
+				t.Errorf("it took %v", took)
+			}
+		})
 	}
 }
