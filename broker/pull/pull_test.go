@@ -125,6 +125,44 @@ func TestLinkBroken(t *testing.T) {
 	}
 }
 
+// TestCallLost: a call that finds no end is given up soon, and so is who should have answered; where all are
+// slow they are given longer.
+func TestCallLost(t *testing.T) {
+	const slow = 3 * callTimeMin
+	for name, c := range map[string]struct {
+		givers  int
+		slow    bool
+		longest time.Duration // of all of it
+	}{
+		"silent": {2, false, callTimeMin + 2*silentMax},
+		"slow":   {1, true, time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				w := newNet(t, c.givers, 20)
+				began, pieces := time.Now(), 0
+				w.before = func(to model.NodeID, m Method) error {
+					if pieces++; to != 1 || pieces < 5 {
+						return nil
+					}
+					if c.slow {
+						w.takes = slow
+						return nil
+					}
+					return errLost
+				}
+				w.recover(uint64(len(w.log)))
+				if took := time.Since(began) - leaseIdleMax - time.Second; took > c.longest {
+					t.Errorf("it took %v", took)
+				}
+				if size := w.size(); w.bytes > size+size/100 {
+					t.Errorf("%d bytes of %d", w.bytes, size)
+				}
+			})
+		})
+	}
+}
+
 // TestDamage: a piece that changed on its way comes again; from another node if it
 // always does.
 func TestDamage(t *testing.T) {

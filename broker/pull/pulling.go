@@ -42,6 +42,8 @@ type pulling struct {
 	blamed  map[model.NodeID]int
 	// silent are those who answered no more, until they grant a lease again.
 	silent map[model.NodeID]bool
+	// patience is how long the next call may take.
+	patience time.Duration
 	// fresh are files that are not from before this pull: what there is of one that
 	// came does not count.
 	fresh map[string]bool
@@ -61,7 +63,7 @@ type held struct {
 func newPulling(t *Taker, r Replica, n note) *pulling {
 	return &pulling{
 		t: t, r: r, note: n, came: map[string]origin{}, verified: map[string]segment.Meta{},
-		damaged: map[string]int{}, blamed: map[model.NodeID]int{}, silent: map[model.NodeID]bool{}, fresh: map[string]bool{}, strange: map[string]bool{},
+		patience: callTimeMin, damaged: map[string]int{}, blamed: map[model.NodeID]int{}, silent: map[model.NodeID]bool{}, fresh: map[string]bool{}, strange: map[string]bool{},
 	}
 }
 
@@ -82,7 +84,7 @@ func (p *pulling) try(ctx context.Context) (done bool, err error) {
 	}
 	if p.held != nil && time.Since(p.held.used) >= silentMax {
 		p.silent[p.held.node] = true
-		p.end(ctx) // who granted it may be gone
+		p.drop() // who granted it may be gone: the lease ends by itself
 	}
 	if p.held == nil {
 		if err := p.begin(ctx); err != nil {
@@ -325,23 +327,33 @@ func (p *pulling) piece(ctx context.Context, h *held, segment uint32, pos, lengt
 }
 
 func (p *pulling) call(ctx context.Context, node model.NodeID, m Method, body []byte) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeMax)
+	asked, cancel := context.WithTimeout(ctx, p.patience)
 	defer cancel()
-	return p.t.o.Caller.Call(ctx, node, m, body)
+	answer, err := p.t.o.Caller.Call(asked, node, m, body)
+	if err != nil && asked.Err() != nil && ctx.Err() == nil {
+		p.patience = min(2*p.patience, callTimeMax)
+	}
+	return answer, err
 }
 
 // releaseTimeMax bounds the last call of a pull: a lease ends by itself too.
 const releaseTimeMax = time.Second
 
+// drop forgets the lease, and gives it, if there is one.
+func (p *pulling) drop() *held {
+	h := p.held
+	p.held = nil
+	if h != nil && h.own != nil {
+		h.own.Release()
+	}
+	return h
+}
+
 // end gives the lease back, if there is one.
 func (p *pulling) end(ctx context.Context) {
-	h := p.held
+	h := p.drop()
 	if h == nil {
 		return
-	}
-	p.held = nil
-	if h.own != nil {
-		h.own.Release()
 	}
 	ctx, cancel := context.WithTimeout(ctx, releaseTimeMax)
 	defer cancel()

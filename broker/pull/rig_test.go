@@ -125,6 +125,7 @@ type net struct {
 	// before may lose a call, after change its answer.
 	before func(to model.NodeID, m Method) error
 	after  func(to model.NodeID, body, answer []byte)
+	takes  time.Duration // each call
 	calls  map[Method]int
 	bytes  int
 }
@@ -161,6 +162,9 @@ func (w *net) append(batches int) {
 	}
 }
 
+// errLost has a call find no end.
+var errLost = errors.New("lost")
+
 // Call is a Caller's, from the taker.
 func (w *net) Call(ctx context.Context, to model.NodeID, m Method, body []byte) ([]byte, error) {
 	w.mu.Lock()
@@ -168,13 +172,22 @@ func (w *net) Call(ctx context.Context, to model.NodeID, m Method, body []byte) 
 	w.calls[m]++
 	w.mu.Unlock()
 	if before != nil {
-		if err := before(to, m); err != nil {
+		if err := before(to, m); errors.Is(err, errLost) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		} else if err != nil {
 			return nil, err
 		}
 	}
 	n := w.nodes[to]
 	if n == nil {
 		return nil, fmt.Errorf("node %d is not there", to)
+	}
+	if w.takes > 0 {
+		select {
+		case <-time.After(w.takes):
+		case <-ctx.Done():
+		}
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err

@@ -20,8 +20,9 @@ const (
 	// pullsAtOnce is how many partitions are taken side by side: more would only keep
 	// each other's leases waiting.
 	pullsAtOnce = 4
-	// callTimeMax bounds a call: a piece of 1 MiB over a poor link.
-	callTimeMax = 20 * time.Second
+	// A call is given up after callTimeMin; after each that was, twice as long, to
+	// callTimeMax: a piece of 1 MiB over a poor link.
+	callTimeMin, callTimeMax = time.Second, 20 * time.Second
 	// silentMax is how long a lease may bring nothing but errors before another node is
 	// asked: until its files are here a replica does not stand for election.
 	silentMax = 300 * time.Millisecond

@@ -1,6 +1,7 @@
 package raft
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -127,6 +128,14 @@ func (a *acks) ofAndNews(shard, term uint64) ([]Follower, <-chan struct{}) {
 		s.news = make(chan struct{})
 	}
 	return a.locked(s, shard, term), s.news
+}
+
+// longest gives those that have acknowledged most of a shard's log under a term, the one with
+// most first.
+func (a *acks) longest(shard, term uint64, most int) []Follower {
+	all := a.of(shard, term)
+	slices.SortFunc(all, func(x, y Follower) int { return cmp.Compare(y.Match, x.Match) })
+	return all[:min(most, len(all))]
 }
 
 func (a *acks) forget(shard uint64) {

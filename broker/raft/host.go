@@ -94,24 +94,26 @@ type LeaderChange struct {
 // Host is this node's share of every Raft group. Its methods may be called
 // from any goroutine.
 type Host struct {
-	node     model.NodeID
-	options  Options
-	hosts    [hostsMax]atomic.Pointer[dragonboat.NodeHost]
-	ears     [hostsMax]atomic.Pointer[ear]
-	caller   atomic.Pointer[transport.Transport] // the first NodeHost's
-	registry *registry
-	traffic  *transport.Traffic
-	log      *slog.Logger
-	changes  *mailbox
-	barriers barriers
-	journal  *journal.Journal
-	births   births
-	left     left
-	machines sync.Map // by shard, of partitions: closed behind the last call of the machine
-	acks     *acks
-	doubts   doubts
-	closing  chan struct{}
-	once     sync.Once
+	node       model.NodeID
+	options    Options
+	hosts      [hostsMax]atomic.Pointer[dragonboat.NodeHost]
+	ears       [hostsMax]atomic.Pointer[ear]
+	caller     atomic.Pointer[transport.Transport] // the first NodeHost's
+	registry   *registry
+	traffic    *transport.Traffic
+	log        *slog.Logger
+	changes    *mailbox
+	barriers   barriers
+	journal    *journal.Journal
+	births     births
+	left       left
+	machines   sync.Map // by shard, of partitions: closed behind the last call of the machine
+	acks       *acks
+	doubts     doubts
+	reigns     reigns
+	recovering recovering
+	closing    chan struct{}
+	once       sync.Once
 	// openMu is held to deliver, to open a NodeHost, and to close.
 	openMu sync.RWMutex
 	closed bool
@@ -293,6 +295,7 @@ func (h *Host) Remove(shard model.ShardID) error {
 			h.births.forget(shard)
 			h.left.note(shard, false)
 			h.acks.forget(uint64(shard))
+			h.reigns.forget(uint64(shard))
 			return nil
 		case errors.Is(err, dragonboat.ErrClosed):
 			return fmt.Errorf("remove the log of shard %d: %w", shard, ErrStopped)
@@ -331,13 +334,19 @@ func newMailbox() *mailbox {
 	return m
 }
 
-// LeaderUpdated is dragonboat's callback.
-func (m *mailbox) LeaderUpdated(i raftio.LeaderInfo) {
+// listener hears the library's events. It must not wait.
+type listener struct{ h *Host }
+
+// LeaderUpdated is part of raftio.IRaftEventListener.
+func (l listener) LeaderUpdated(i raftio.LeaderInfo) {
+	if l.h.reigns.note(i) {
+		time.AfterFunc(abdicateGather, l.h.abdicate)
+	}
 	c := LeaderChange{Shard: model.ShardID(i.ShardID), Leader: model.NoNode, Term: model.LeaderEpoch(i.Term)}
 	if i.LeaderID != 0 {
 		c.Leader = replicaNode(i.LeaderID)
 	}
-	m.put(c)
+	l.h.changes.put(c)
 }
 
 func (m *mailbox) put(c LeaderChange) {

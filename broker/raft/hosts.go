@@ -79,7 +79,7 @@ func (h *Host) openHost(k int) (*dragonboat.NodeHost, error) {
 		RTTMillisecond:    tickOf[k],
 		RaftAddress:       o.Advertise,
 		ListenAddress:     o.Listen,
-		RaftEventListener: h.changes,
+		RaftEventListener: listener{h},
 		Expert: config.ExpertConfig{
 			Engine:              engine(),
 			LogDB:               config.GetTinyMemLogDBConfig(), // its numbers are checked; nothing uses them
@@ -150,7 +150,7 @@ func (deaf) Start() error { return nil }
 func (h *Host) hear(b pb.MessageBatch) {
 	h.openMu.RLock() // the library does not stand a message when it is closed
 	defer h.openMu.RUnlock()
-	b.Requests = h.withoutLost(b.Requests)
+	b.Requests = h.recovering.sift(h.withoutLost(b.Requests))
 	h.acks.note(b.Requests)
 	h.doubts.hear(b.Requests, h.doubt)
 	for all := b.Requests; len(all) > 0 && !h.closed; {

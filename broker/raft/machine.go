@@ -6,6 +6,7 @@ import (
 
 	sm "github.com/lni/dragonboat/v4/statemachine"
 
+	"github.com/millrace-io/millrace/broker/model"
 	"github.com/millrace-io/millrace/broker/partition"
 )
 
@@ -44,9 +45,11 @@ type ControllerMachine interface {
 // diskMachine adapts StateMachine to dragonboat's on-disk contract. entries is
 // reused: Apply does not keep it. closed is closed behind the library's last call.
 type diskMachine struct {
-	machine StateMachine
-	entries []Entry
-	closed  chan struct{}
+	machine    StateMachine
+	shard      model.ShardID
+	recovering *recovering
+	entries    []Entry
+	closed     chan struct{}
 }
 
 func (d *diskMachine) Open(stop <-chan struct{}) (uint64, error) { return d.machine.Open(stop) }
@@ -94,7 +97,10 @@ func (d *diskMachine) RecoverFromSnapshot(r io.Reader, stop <-chan struct{}) err
 	if err != nil {
 		return err
 	}
-	if err := d.machine.Recover(note, stop); err == nil {
+	d.recovering.begin(d.shard)
+	err = d.machine.Recover(note, stop)
+	d.recovering.end(d.shard)
+	if err == nil {
 		return nil
 	}
 	// Any other error ends the process, and one that is not the machine's end would have

@@ -157,7 +157,9 @@ func (h *Host) launch(r Replica, m StateMachine) error {
 		return err
 	}
 	closed := make(chan struct{})
-	create := func(uint64, uint64) sm.IOnDiskStateMachine { return &diskMachine{machine: m, closed: closed} }
+	create := func(uint64, uint64) sm.IOnDiskStateMachine {
+		return &diskMachine{machine: m, shard: r.Shard, recovering: &h.recovering, closed: closed}
+	}
 	if err := n.StartOnDiskReplica(initial, joins, create, c); err != nil {
 		return err
 	}

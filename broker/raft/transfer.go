@@ -3,7 +3,9 @@ package raft
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/lni/dragonboat/v4"
@@ -18,7 +20,7 @@ import (
 const (
 	// takeOverFirst doubles each time; takeOverTries take less than an election timeout.
 	takeOverFirst, takeOverTries = 2 * time.Millisecond, 9
-	// takeOverBytes are a shard and the last index of its log.
+	// takeOverBytes are a shard and the index up to which its log must be there.
 	takeOverBytes = 16
 	// takeOverWait bounds the call.
 	takeOverWait = time.Second
@@ -43,7 +45,7 @@ func (h *Host) Transfer(shard model.ShardID, to model.NodeID) error {
 	if err != nil {
 		return fmt.Errorf("transfer the leadership of shard %d to node %d: %w", shard, to, refused(err))
 	}
-	body := binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, uint64(shard)), last)
+	body := appendTakeOver(nil, shard, last)
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), takeOverWait)
 		defer cancel()
@@ -54,17 +56,20 @@ func (h *Host) Transfer(shard model.ShardID, to model.NodeID) error {
 	return nil
 }
 
-// takeOver answers methodTakeOver: this node is to lead a shard instead of the one that asks.
-func (h *Host) takeOver(from model.NodeID, body []byte) error {
-	if len(body) != takeOverBytes {
-		return fmt.Errorf("%d bytes say what is to be taken over, not %d", len(body), takeOverBytes)
+// takeOver answers methodTakeOver: this node is to lead shards instead of the one that asks.
+func (h *Host) takeOver(from model.NodeID, body []byte) (failed error) {
+	if len(body) == 0 || len(body)%takeOverBytes != 0 {
+		return fmt.Errorf("%d bytes say what is to be taken over, not a multiple of %d", len(body), takeOverBytes)
 	}
-	shard, last := model.ShardID(binary.LittleEndian.Uint64(body)), binary.LittleEndian.Uint64(body[8:])
-	if _, err := h.of(shard); err != nil {
-		return fmt.Errorf("take over shard %d: %w", shard, refused(err))
+	for b := range slices.Chunk(body, takeOverBytes) {
+		shard, last := model.ShardID(binary.LittleEndian.Uint64(b)), binary.LittleEndian.Uint64(b[8:])
+		if _, err := h.of(shard); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("take over shard %d: %w", shard, refused(err)))
+			continue
+		}
+		go h.insist(shard, last, from)
 	}
-	go h.insist(shard, last, from)
-	return nil
+	return failed
 }
 
 // insist tells a replica to campaign until it leads. Before it has the log that the

@@ -27,11 +27,12 @@ const (
 	softConfig = "dragonboat-soft-settings.json"
 )
 
-// softSettings shrink a raft replica from 1.29 MB to 44 KiB. The library reads
+// softSettings shrink a raft replica from 1.29 MB to 44 KiB; TaskQueueTargetLength is twice
+// the batches that one which takes its files has its log take. The library reads
 // them from the working directory while its packages initialise, and only there.
 const softSettings = `{"IncomingProposalQueueLength":32,"ReceiveQueueLength":32,"IncomingReadIndexQueueLength":8,` +
 	`"InMemEntrySliceSize":8,"MinEntrySliceFreeSize":2,"PendingProposalShards":1,"SendQueueLength":16384,` +
-	`"TaskQueueInitialCap":4,"NodeReloadMillisecond":2000}
+	`"TaskQueueInitialCap":4,"TaskQueueTargetLength":8192,"NodeReloadMillisecond":2000}
 `
 
 // Home undoes what Boot did to the working directory. main calls it first of

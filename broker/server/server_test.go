@@ -201,7 +201,7 @@ func TestHome(t *testing.T) {
 // TestSoftSettings are what the library can read.
 func TestSoftSettings(t *testing.T) {
 	var settings map[string]uint64
-	if err := json.Unmarshal([]byte(softSettings), &settings); err != nil || settings["ReceiveQueueLength"] == 0 {
+	if err := json.Unmarshal([]byte(softSettings), &settings); err != nil || settings["ReceiveQueueLength"] == 0 || settings["TaskQueueTargetLength"] == 0 {
 		t.Errorf("%v, %v", settings, err)
 	}
 }
