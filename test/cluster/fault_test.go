@@ -380,13 +380,21 @@ func (s *scene) start(partitions int) *load {
 	return l
 }
 
-// strike has a fault strike, and waits until all partitions are written again.
+// strike has a fault strike, and waits until all partitions are written again, by each
+// producer: what it waits for is not counted to the next fault.
 func (s *scene) strike(f fault, l *load) {
 	s.t.Helper()
 	began := time.Now()
 	l.period(f.name, f.gap)
 	f.strike(s)
+	over := time.Now()
 	l.more(s.t, 1+s.r.IntN(50))
+	await(s.t, "an acknowledgement for each producer", func() error {
+		if oldest := l.history.Oldest(); oldest.Before(over) {
+			return fmt.Errorf("one waits since %s", oldest.Format("15:04:05.000"))
+		}
+		return nil
+	})
 	gap, until := l.history.Longest()
 	s.t.Logf("%s: %s (%s): %s, longest gap %s, for %s", began.Format("15:04:05.000"), f.name, f.promise,
 		time.Since(began).Round(time.Millisecond), gap.Round(time.Millisecond), until)

@@ -123,6 +123,21 @@ func (h *History) Longest() (time.Duration, Record) {
 	return p.longest, p.ended
 }
 
+// Oldest gives when the producer that has waited longest had its last acknowledgement, over
+// all partitions that anything was sent to; of one that had none, when it sent first.
+func (h *History) Oldest() (oldest time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, p := range h.parts {
+		for _, last := range p.last {
+			if oldest.IsZero() || last.Before(oldest) {
+				oldest = last
+			}
+		}
+	}
+	return oldest
+}
+
 // Acked gives how many records of each of the first so many partitions are acknowledged.
 func (h *History) Acked(partitions int) []int {
 	h.mu.Lock()

@@ -221,3 +221,26 @@ func TestWaitIsAllowed(t *testing.T) {
 		t.Errorf("found %v: %v", found, w.h.Found())
 	}
 }
+
+// TestOldest: who waits longest is known before anything is acknowledged, and whoever it is.
+func TestOldest(t *testing.T) {
+	h, at := New(), time.UnixMilli(1_000_000)
+	if got := h.Oldest(); !got.IsZero() {
+		t.Errorf("nobody waits since %v", got)
+	}
+	first, second := h.Send(0, 0, at), h.Send(1, 2, at.Add(1*time.Second))
+	for _, step := range []struct {
+		acked Record
+		after time.Duration
+		want  time.Duration // since at
+	}{
+		{second, 2 * time.Second, 0},
+		{first, 3 * time.Second, 2 * time.Second},
+		{h.Send(1, 2, at), 4 * time.Second, 3 * time.Second},
+	} {
+		h.Ack(step.acked, 0, at.Add(step.after))
+		if got := h.Oldest().Sub(at); got != step.want {
+			t.Errorf("after %v the oldest is %v, want %v", step.after, got, step.want)
+		}
+	}
+}
