@@ -3,6 +3,7 @@ package raft
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"sync"
 	"time"
 
@@ -98,7 +99,8 @@ func (h *Host) askToTakeOver(node model.NodeID, body []byte) {
 		ctx, cancel := context.WithTimeout(context.Background(), takeOverWait)
 		_, err := h.Call(ctx, node, methodTakeOver, body)
 		cancel()
-		if err == nil {
+		var refusal *Refusal
+		if err == nil || errors.As(err, &refusal) { // it does not have one of them, and does the rest
 			return
 		}
 		h.log.Debug("not asked to take over", "shards", len(body)/takeOverBytes, "node", node, "err", err)
