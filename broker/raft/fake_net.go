@@ -63,12 +63,13 @@ type termEntry struct {
 	change *pb.ConfigChange // nil: a command, or a leader's own
 }
 
-// newFakeGroup begins a log as dragonboat does: with its founders, decided.
-func newFakeGroup(shard model.ShardID, founders []model.NodeID) *fakeGroup {
-	g := &fakeGroup{
-		shard: shard, founders: slices.Sorted(slices.Values(founders)), leader: model.NoNode, term: 1,
-		commit: uint64(len(founders)), replicas: map[Member]*fakeReplica{}, waiting: map[uint64]*fakeProposal{},
-	}
+func newFakeGroup(shard model.ShardID) *fakeGroup {
+	return &fakeGroup{shard: shard, leader: model.NoNode, term: 1, replicas: map[Member]*fakeReplica{}, waiting: map[uint64]*fakeProposal{}}
+}
+
+// found begins the log as dragonboat does: with the founders, decided.
+func (g *fakeGroup) found(founders []model.NodeID) {
+	g.founders, g.commit = slices.Sorted(slices.Values(founders)), uint64(len(founders))
 	for _, n := range g.founders {
 		m := Member{Node: n}
 		g.entries = append(g.entries, termEntry{
@@ -76,7 +77,6 @@ func newFakeGroup(shard model.ShardID, founders []model.NodeID) *fakeGroup {
 			change: &pb.ConfigChange{Type: pb.AddNode, ReplicaID: m.id(), Initialize: true, Address: target(n)},
 		})
 	}
-	return g
 }
 
 // roster is who is in the group by the log up to an index.

@@ -164,12 +164,11 @@ func (o *FakeNode) start(of Replica) (*fakeRun, error) {
 	}
 	g := o.net.groups[of.Shard]
 	if g == nil {
-		founders := of.Members
-		if of.Joins { // the others have removed theirs: it waits in vain
-			founders = nil
-		}
-		g = newFakeGroup(of.Shard, founders)
+		g = newFakeGroup(of.Shard)
 		o.net.groups[of.Shard] = g
+	}
+	if !of.Joins && g.last() == 0 { // until then who joins waits: in vain, where the others have removed theirs
+		g.found(of.Members)
 	}
 	if g.replicas[m] == nil {
 		g.replicas[m] = &fakeReplica{}
