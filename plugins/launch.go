@@ -172,7 +172,12 @@ func dispense[T any](protocol goplugin.ClientProtocol, name string) (T, error) {
 // watch closes died when the connection, which was good, ends for any reason. A
 // link never reconnects: whatever is there afterwards is another sidecar, which
 // does not know our session.
+//
+// gRPC lets a call through a moment before it tells that it is connected.
 func (c *clientKinds) watch(died chan struct{}) {
+	if s := c.conn.GetState(); s == connectivity.Connecting {
+		c.conn.WaitForStateChange(context.Background(), s)
+	}
 	for c.conn.GetState() == connectivity.Ready {
 		c.conn.WaitForStateChange(context.Background(), connectivity.Ready)
 	}

@@ -93,7 +93,7 @@ func FromStatus(err error) error {
 		return nil
 	}
 	s, ok := status.FromError(err)
-	if !ok {
+	if !ok || errors.Is(err, grpc.ErrClientConnClosing) { // its code would say that the caller gave up
 		return fmt.Errorf("%w: %w", ErrDown, err)
 	}
 	return FromCode(s.Code(), s.Message())
