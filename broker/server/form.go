@@ -41,6 +41,9 @@ type greeting struct {
 	Deployment uint64                  `json:"deployment,omitempty"`
 	Disk       string                  `json:"disk,omitempty"`
 	Disks      map[model.NodeID]string `json:"disks,omitempty"`
+	// At is where nodes live, by the metadata of this version.
+	At       map[model.NodeID]string `json:"at,omitempty"`
+	Metadata uint64                  `json:"metadata,omitempty"`
 }
 
 // sameSeeds tells whether who greets was formed by the same seeds as far as is known.
@@ -58,12 +61,14 @@ func (s *Server) greet() ([]byte, error) {
 	id := s.identity.Load()
 	g := greeting{
 		Node: id.Node, Cluster: id.Cluster, Formed: id.Formed, Settled: !id.Formed, build: s.build(),
-		Deployment: id.Deployment, Disk: id.Disk, Lost: id.Lost, Disks: map[model.NodeID]string{},
+		Deployment: id.Deployment, Disk: id.Disk, Lost: id.Lost,
+		Disks: map[model.NodeID]string{}, At: map[model.NodeID]string{},
 	}
 	if c := s.shared.Load(); c != nil && id.Formed {
 		m := c.Metadata()
-		g.Settled = m.ClusterID != ""
+		g.Settled, g.Metadata = m.ClusterID != "", m.Version
 		for i := range m.Nodes {
+			g.At[m.Nodes[i].ID] = m.Nodes[i].RPC
 			if m.Nodes[i].Come() {
 				g.Come = append(g.Come, m.Nodes[i].ID)
 				g.Disks[m.Nodes[i].ID] = m.Nodes[i].Disk

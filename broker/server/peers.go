@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/millrace-io/millrace/broker/cluster"
@@ -112,25 +113,64 @@ func (s *Server) callVerb(ctx context.Context, node model.NodeID, body []byte) (
 // refusedStarting is the code of a node that will answer a little later.
 const refusedStarting = move.RefusedStarting
 
-// followNodes tells raft where nodes live now.
+// followNodes tells raft where nodes live now. Others know that better where this node's
+// metadata is behind: who leads the controller and is no seed, or has moved, cannot be
+// answered before, and so never brings the metadata that says where it is.
 func (s *Server) followNodes(ctx context.Context) {
 	changed, cancel := s.cluster.Watch()
 	defer cancel()
+	greetings := make(chan greeting)
+	s.run(func(ctx context.Context) { s.askAround(ctx, greetings) })
 	known := map[model.NodeID]string{}
+	at := func(node model.NodeID, address string) {
+		if node != s.n.ID && address != "" && address != known[node] {
+			known[node] = address
+			s.raft.SetAddress(node, address)
+		}
+	}
 	for {
 		m := s.cluster.Metadata()
 		for _, n := range m.Nodes {
-			if n.ID != s.n.ID && n.RPC != "" && n.RPC != known[n.ID] {
-				known[n.ID] = n.RPC
-				s.raft.SetAddress(n.ID, n.RPC)
-			}
+			at(n.ID, n.RPC)
 		}
 		if _, gone := m.Gone[s.n.ID]; gone {
 			s.end(fmt.Errorf("%w: node %d was decommissioned", ErrGone, s.n.ID))
 		}
 		select {
 		case <-changed:
+		case g := <-greetings:
+			id := s.identity.Load()
+			for node, address := range g.At {
+				if g.sameSeeds(*id) && g.Metadata > m.Version && !slices.Contains(id.lost(), node) {
+					at(node, address)
+				}
+			}
 		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// askAround gives what the other nodes answer to who asks whom it meets, again and again.
+func (s *Server) askAround(ctx context.Context, greetings chan<- greeting) {
+	for {
+		var nodes []model.NodeID
+		for _, seed := range s.n.Seeds {
+			nodes = append(nodes, seed.ID)
+		}
+		for _, n := range s.cluster.Metadata().Nodes {
+			if !slices.Contains(nodes, n.ID) {
+				nodes = append(nodes, n.ID)
+			}
+		}
+		for _, g := range s.ask(ctx, nodes) {
+			select {
+			case greetings <- g:
+			case <-ctx.Done():
+				return
+			}
+		}
+		if !pause(ctx, cluster.AnnounceEvery) {
 			return
 		}
 	}

@@ -155,30 +155,38 @@ func TestJoin(t *testing.T) {
 	w.check(t, c)
 }
 
-// TestGrow: a node alone becomes a cluster that stands without it.
+// awaitHealth waits until a node says so of the cluster.
+func awaitHealth(t *testing.T, n *node.Node, what string, ok func(api.Health) bool) (h api.Health) {
+	t.Helper()
+	await(t, what, func() error {
+		h = api.Health{}
+		out, err := n.CLI("cluster", "health", "--format", "json")
+		if out != "" { // it fails if the cluster is not healthy
+			err = json.Unmarshal([]byte(out), &h)
+		}
+		if err == nil && !ok(h) {
+			err = errorOf(out)
+		}
+		return err
+	})
+	return h
+}
+
+// TestGrow: a node alone becomes a cluster that stands without it, and one that lost its
+// disk finds its place there though the only seed does not lead.
 func TestGrow(t *testing.T) {
 	c := node.NewCluster(t, 1, node.Options{})
 	c.Start()
 	createTopic(t, c, 0, 2, 1)
 	w := startWriter(t, c, 2)
 	w.more(t, 20)
-	c.Join(-1)
-	c.Join(-1)
+	c.Join(1)
+	c.Join(2)
 	if _, err := c.Nodes[2].CLI("cluster", "partitions", "move", topic+"/0:1,2,0", topic+"/1:2,0,1"); err != nil {
 		t.Fatal(err)
 	}
 	settled(t, c.Nodes[2])
-	await(t, "three to vote", func() error {
-		var h api.Health
-		out, err := c.Nodes[2].CLI("cluster", "health", "--format", "json")
-		if err == nil {
-			err = json.Unmarshal([]byte(out), &h)
-		}
-		if err == nil && len(h.Voters) < 3 {
-			err = errorOf(out)
-		}
-		return err
-	})
+	awaitHealth(t, c.Nodes[2], "three to vote", func(h api.Health) bool { return len(h.Voters) == 3 })
 	await(t, "others to lead, which the writer learns by it", func() error {
 		if l := leaderOf(t, c.Nodes[1], 0); l == 0 {
 			return errors.New("node 0 leads")
@@ -191,7 +199,18 @@ func TestGrow(t *testing.T) {
 	if _, err := c.Nodes[1].CLI("topic", "create", "later", "-p", "2", "-r", "2"); err != nil {
 		t.Fatal(err)
 	}
-	w.stop(t)
 	c.Start(0)
+	h := awaitHealth(t, c.Nodes[0], "all to be in sync", func(h api.Health) bool { return h.Healthy })
+	if h.Controller == 0 {
+		t.Fatal("node 0 leads the controller again: nothing is tried below")
+	}
+	other := 3 - h.Controller
+	c.Nodes[other].Kill()
+	if err := os.RemoveAll(c.Nodes[other].O.Dir); err != nil {
+		t.Fatal(err)
+	}
+	c.Start(int(other))
+	settled(t, c.Nodes[0])
+	w.stop(t)
 	w.check(t, c)
 }
