@@ -145,8 +145,17 @@ func (s *Stage) Adopt(own *Export, i int) (bool, error) {
 }
 
 // Finish makes the staged files a partition: all of them were verified. It is durable
-// when Finish returns.
+// when Finish returns. ErrCorrupt says that one is not there.
 func (s *Stage) Finish() error {
+	for _, l := range s.list {
+		info, err := s.o.FS.Stat(filepath.Join(s.place.Dir, l.meta.Name()))
+		if err != nil && !errors.Is(err, iofs.ErrNotExist) {
+			return fmt.Errorf("finish staged partition: %w", err)
+		}
+		if err != nil || info.Size < l.meta.Length {
+			return fmt.Errorf("%w: finish staged partition %s: %s is not there, or cut", ErrCorrupt, s.o.ID, l.meta.Name())
+		}
+	}
 	if err := s.o.FS.SyncDir(s.place.Dir); err != nil {
 		return fmt.Errorf("finish staged partition: %w", err)
 	}

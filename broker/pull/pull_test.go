@@ -441,3 +441,33 @@ func TestCompactedElsewhere(t *testing.T) {
 		}
 	})
 }
+
+// TestListedAgain: a file that was whole is gone once another node's list has not had it, and comes anew where it is
+// wanted again.
+func TestListedAgain(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := newNet(t, 2, 0)
+		w.keys = 70
+		w.append(160)
+		w.nodes[1].apply(w.log)
+		w.nodes[2].apply(w.log)
+		w.nodes[2].compact()
+		pieces := map[model.NodeID]int{}
+		w.before = func(to model.NodeID, m Method) error {
+			if m != MethodPiece {
+				return nil
+			}
+			if pieces[to]++; to == 1 && pieces[1] > 6 && pieces[2] == 0 || to == 2 && pieces[2] > 1 { // the manifest is the first
+				return errLink
+			}
+			return nil
+		}
+		check(t, w.taker(-1).Recover(w.nodes[taker], Note(1, testShard, uint64(len(w.log))), nil))
+		if got, want := w.nodes[taker].content(), w.nodes[1].content(); !bytes.Equal(got, want) {
+			t.Fatalf("it reads %d bytes, want %d, or others", len(got), len(want))
+		}
+		if pieces[1] < 9 || pieces[2] < 2 {
+			t.Errorf("pieces %v", pieces)
+		}
+	})
+}

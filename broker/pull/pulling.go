@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -102,6 +103,8 @@ func (p *pulling) try(ctx context.Context) (done bool, err error) {
 		return false, err
 	}
 	if err := p.held.stage.Finish(); err != nil {
+		clear(p.came) // what is there is not what it was taken for
+		clear(p.verified)
 		p.end(ctx)
 		return false, err
 	}
@@ -168,6 +171,7 @@ func (p *pulling) lease(ctx context.Context, node model.NodeID) error {
 		p.end(ctx)
 		return err
 	}
+	p.listed(h.stage.Segments())
 	if h.own, err = p.r.Export(ctx); err != nil {
 		h.own = nil // then all of it must come
 	}
@@ -278,6 +282,15 @@ func (p *pulling) receive(ctx context.Context, i int, m segment.Meta) error {
 func (p *pulling) forget(m segment.Meta) {
 	delete(p.came, m.Name())
 	delete(p.verified, m.Name())
+}
+
+// listed forgets the files that a new stage has removed, since it does not list them.
+func (p *pulling) listed(metas []segment.Meta) {
+	removed := func(name string) bool {
+		return !slices.ContainsFunc(metas, func(m segment.Meta) bool { return m.Name() == name })
+	}
+	maps.DeleteFunc(p.came, func(name string, _ origin) bool { return removed(name) })
+	maps.DeleteFunc(p.verified, func(name string, _ segment.Meta) bool { return removed(name) })
 }
 
 // verify reads a file back. One that is damaged comes again; from another node, if it
