@@ -117,7 +117,7 @@ func TestDeployAwaitsEveryNode(t *testing.T) {
 	}
 
 	o.will(func(int, *Report) error { return errors.New("connection refused") })
-	short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	short, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	_, err := r.Deploy(short, api.DeployAsk{Manifest: []byte(syncOrders), Module: []byte("three"), Wait: true})
 	if !errors.Is(err, api.ErrTimedOut) || !strings.Contains(err.Error(), "node 1: the node does not answer: connection refused") {
