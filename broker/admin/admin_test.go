@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/millrace-io/millrace/broker/admin/api"
 	"github.com/millrace-io/millrace/broker/admin/client"
@@ -262,6 +263,24 @@ func TestGuard(t *testing.T) {
 		if w.Code != c.want {
 			t.Errorf("%s: %d %s, want %d", c.name, w.Code, w.Body, c.want)
 		}
+	}
+}
+
+// TestNoAnswer: a node that takes connections and does not answer yet keeps nobody from asking another.
+func TestNoAnswer(t *testing.T) {
+	_, _, srv := dial(t)
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	both, _ := client.New(client.Options{Addrs: []string{silent.Addr().String(), srv.Listener.Addr().String()}, AnswerTimeout: time.Second})
+	if _, err := both.Node(t.Context()); err != nil {
+		t.Errorf("the second was not asked: %v", err)
+	}
+	one, _ := client.New(client.Options{Addrs: []string{silent.Addr().String()}, AnswerTimeout: 50 * time.Millisecond})
+	if _, err := one.Node(t.Context()); !errors.Is(err, client.ErrUnreachable) || !strings.Contains(err.Error(), "no answer") {
+		t.Errorf("nobody answers: %v", err)
 	}
 }
 

@@ -16,7 +16,7 @@ func (a *app) adminClient() (*client.Client, error) {
 		return nil, err
 	}
 	a.logf("admin API %s (from %s)", strings.Join(s.Admin, ","), s.adminFrom)
-	return client.New(client.Options{Addrs: s.Admin, DialTimeout: s.DialTimeout})
+	return client.New(client.Options{Addrs: s.Admin, DialTimeout: s.DialTimeout, AnswerTimeout: s.Timeout})
 }
 
 // adminError says what to do next.

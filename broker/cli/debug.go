@@ -75,7 +75,7 @@ func (a *app) writeBundle(ctx context.Context, path string, o bundle.Options) (e
 		if len(addrs) == 0 {
 			addrs = s.Admin
 		}
-		return client.New(client.Options{Addrs: addrs, DialTimeout: s.DialTimeout})
+		return client.New(client.Options{Addrs: addrs, DialTimeout: s.DialTimeout, AnswerTimeout: s.Timeout})
 	}
 	done, err := bundle.Write(ctx, f, o)
 	if err = errors.Join(err, f.Close()); err != nil {

@@ -41,6 +41,8 @@ type greeting struct {
 	Deployment uint64                  `json:"deployment,omitempty"`
 	Disk       string                  `json:"disk,omitempty"`
 	Disks      map[model.NodeID]string `json:"disks,omitempty"`
+	// Births are those of Come and Gone, by metadata that may be behind.
+	Births map[model.NodeID]model.Birth `json:"births,omitempty"`
 	// At is where nodes live, by the metadata of this version.
 	At       map[model.NodeID]string `json:"at,omitempty"`
 	Metadata uint64                  `json:"metadata,omitempty"`
@@ -56,13 +58,20 @@ func (g *greeting) knows(id identity) bool {
 	return g.sameSeeds(id) && (slices.Contains(g.Come, id.Node) || slices.Contains(g.Gone, id.Node))
 }
 
+// behind tells whether what is said of this node is of a birth before the one that it has: who has just started
+// itself may not know yet that this node came back.
+func (g *greeting) behind(id identity) bool {
+	birth, ok := g.Births[id.Node]
+	return ok && birth < id.Birth
+}
+
 // greet answers raft.MethodIdentity.
 func (s *Server) greet() ([]byte, error) {
 	id := s.identity.Load()
 	g := greeting{
 		Node: id.Node, Cluster: id.Cluster, Formed: id.Formed, Settled: !id.Formed, build: s.build(),
 		Deployment: id.Deployment, Disk: id.Disk, Lost: id.Lost,
-		Disks: map[model.NodeID]string{}, At: map[model.NodeID]string{},
+		Disks: map[model.NodeID]string{}, At: map[model.NodeID]string{}, Births: map[model.NodeID]model.Birth{},
 	}
 	if c := s.shared.Load(); c != nil && id.Formed {
 		m := c.Metadata()
@@ -72,9 +81,11 @@ func (s *Server) greet() ([]byte, error) {
 			if m.Nodes[i].Come() {
 				g.Come = append(g.Come, m.Nodes[i].ID)
 				g.Disks[m.Nodes[i].ID] = m.Nodes[i].Disk
+				g.Births[m.Nodes[i].ID] = m.Nodes[i].Birth
 			}
 		}
 		g.Gone = slices.Sorted(maps.Keys(m.Gone))
+		maps.Copy(g.Births, m.Gone)
 	}
 	return json.Marshal(g)
 }
@@ -149,6 +160,8 @@ func (id identity) judge(g greeting) error {
 		return id.givenUp(g)
 	case !id.Formed && id.Birth == 0 && g.knows(id):
 		return fmt.Errorf("%w: node %d has been part of cluster %s, this data directory has not", ErrWiped, id.Node, g.Cluster)
+	case g.behind(id):
+		return nil
 	case slices.Contains(g.Gone, id.Node):
 		return fmt.Errorf("%w: node %d was decommissioned, says node %d", ErrGone, id.Node, g.Node)
 	case !slices.Contains(g.Come, id.Node):

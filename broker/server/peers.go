@@ -133,7 +133,7 @@ func (s *Server) followNodes(ctx context.Context) {
 		for _, n := range m.Nodes {
 			at(n.ID, n.RPC)
 		}
-		if _, gone := m.Gone[s.n.ID]; gone {
+		if birth, gone := m.Gone[s.n.ID]; gone && birth >= s.identity.Load().Birth {
 			s.end(fmt.Errorf("%w: node %d was decommissioned", ErrGone, s.n.ID))
 		}
 		select {

@@ -104,16 +104,20 @@ func TestJudge(t *testing.T) {
 		g    greeting
 		want error
 	}{
-		"both new":            {fresh, greeting{Cluster: "y", Settled: true}, nil},
-		"a new one is late":   {fresh, greeting{Cluster: "y", Formed: true, Settled: true, Come: []model.NodeID{0, 2}}, nil},
-		"its disk is lost":    {fresh, greeting{Cluster: "y", Formed: true, Settled: true, Come: []model.NodeID{0, 1}}, ErrWiped},
-		"it was there before": {member, greeting{Cluster: "x", Formed: true, Come: []model.NodeID{0, 1}}, nil},
-		"another cluster":     {member, greeting{Cluster: "y", Formed: true}, ErrOtherCluster},
-		"the other is new":    {member, greeting{Cluster: "y"}, nil},
-		"other seeds":         {identity{Node: 1, Deployment: 5}, greeting{Formed: true, Come: []model.NodeID{1}, Deployment: 6}, nil},
-		"it comes back":       {identity{Node: 1, Birth: 1, Disk: "b"}, greeting{Formed: true, Come: []model.NodeID{1}, Disks: map[model.NodeID]string{1: "b"}}, nil},
-		"it was replaced":     {identity{Node: 1, Cluster: "x", Formed: true, Disk: "a"}, greeting{Cluster: "x", Formed: true, Come: []model.NodeID{1}, Disks: map[model.NodeID]string{1: "b"}}, ErrGone},
-		"it was removed":      {member, greeting{Cluster: "x", Formed: true, Gone: []model.NodeID{1}}, ErrGone},
+		"both new":              {fresh, greeting{Cluster: "y", Settled: true}, nil},
+		"a new one is late":     {fresh, greeting{Cluster: "y", Formed: true, Settled: true, Come: []model.NodeID{0, 2}}, nil},
+		"its disk is lost":      {fresh, greeting{Cluster: "y", Formed: true, Settled: true, Come: []model.NodeID{0, 1}}, ErrWiped},
+		"it was there before":   {member, greeting{Cluster: "x", Formed: true, Come: []model.NodeID{0, 1}}, nil},
+		"another cluster":       {member, greeting{Cluster: "y", Formed: true}, ErrOtherCluster},
+		"the other is new":      {member, greeting{Cluster: "y"}, nil},
+		"other seeds":           {identity{Node: 1, Deployment: 5}, greeting{Formed: true, Come: []model.NodeID{1}, Deployment: 6}, nil},
+		"it comes back":         {identity{Node: 1, Birth: 1, Disk: "b"}, greeting{Formed: true, Come: []model.NodeID{1}, Disks: map[model.NodeID]string{1: "b"}}, nil},
+		"it was replaced":       {identity{Node: 1, Cluster: "x", Formed: true, Disk: "a"}, greeting{Cluster: "x", Formed: true, Come: []model.NodeID{1}, Disks: map[model.NodeID]string{1: "b"}}, ErrGone},
+		"it was replaced again": {identity{Node: 1, Birth: 1, Cluster: "x", Formed: true, Disk: "a"}, greeting{Cluster: "x", Formed: true, Come: []model.NodeID{1}, Disks: map[model.NodeID]string{1: "b"}, Births: map[model.NodeID]model.Birth{1: 2}}, ErrGone},
+		"it came since":         {identity{Node: 1, Birth: 2, Cluster: "x", Formed: true, Disk: "a"}, greeting{Cluster: "x", Formed: true, Come: []model.NodeID{1}, Disks: map[model.NodeID]string{1: "b"}, Births: map[model.NodeID]model.Birth{1: 1}}, nil},
+		"it left":               {identity{Node: 1, Birth: 1, Cluster: "x", Formed: true, Disk: "a"}, greeting{Cluster: "x", Formed: true, Gone: []model.NodeID{1}, Births: map[model.NodeID]model.Birth{1: 1}}, ErrGone},
+		"it came after it left": {identity{Node: 1, Birth: 2, Cluster: "x", Formed: true, Disk: "a"}, greeting{Cluster: "x", Formed: true, Gone: []model.NodeID{1}, Births: map[model.NodeID]model.Birth{1: 1}}, nil},
+		"it was removed":        {member, greeting{Cluster: "x", Formed: true, Gone: []model.NodeID{1}}, ErrGone},
 	} {
 		if err := c.id.judge(c.g); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)

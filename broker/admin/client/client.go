@@ -27,12 +27,15 @@ const answerBytesMax = 64 << 20
 type Client struct {
 	addrs []string
 	http  *http.Client
+	reads *http.Client // which waits no longer than AnswerTimeout
 }
 
 // Options say whom to ask.
 type Options struct {
 	Addrs       []string      // HOST:PORT, or http://HOST:PORT
 	DialTimeout time.Duration // per address; 0 is 3 s
+	// AnswerTimeout is how long one may take to answer what changes nothing; 0 is 30 s.
+	AnswerTimeout time.Duration
 }
 
 // New checks the addresses; it connects to nobody yet.
@@ -43,6 +46,9 @@ func New(o Options) (*Client, error) {
 	if o.DialTimeout <= 0 {
 		o.DialTimeout = 3 * time.Second
 	}
+	if o.AnswerTimeout <= 0 {
+		o.AnswerTimeout = 30 * time.Second
+	}
 	c := &Client{}
 	for _, a := range o.Addrs {
 		base, err := baseURL(a)
@@ -52,7 +58,11 @@ func New(o Options) (*Client, error) {
 		c.addrs = append(c.addrs, base)
 	}
 	dial := net.Dialer{Timeout: o.DialTimeout}
-	c.http = &http.Client{Transport: &http.Transport{DialContext: dial.DialContext, DisableCompression: true}}
+	transport := &http.Transport{DialContext: dial.DialContext, DisableCompression: true}
+	c.http = &http.Client{Transport: transport}
+	transport = transport.Clone()
+	transport.ResponseHeaderTimeout = o.AnswerTimeout
+	c.reads = &http.Client{Transport: transport}
 	return c, nil
 }
 
@@ -73,9 +83,11 @@ type call struct {
 	query        url.Values
 	body         []byte
 	contentType  string
+	read         bool // it changes nothing and its answer is no stream
 }
 
-// do sends the call to the first address that takes a connection.
+// do sends the call to the first address that takes a connection. What is read is asked of the
+// next also where one does not answer, as a node that is starting.
 func (c *Client) do(ctx context.Context, k call) (*http.Response, error) {
 	var tried []string
 	for _, base := range c.addrs {
@@ -90,15 +102,28 @@ func (c *Client) do(ctx context.Context, k call) (*http.Response, error) {
 		if k.contentType != "" {
 			r.Header.Set("Content-Type", k.contentType)
 		}
-		resp, err := c.http.Do(r)
+		to := c.http
+		if k.read {
+			to = c.reads
+		}
+		resp, err := to.Do(r)
 		if err == nil {
 			return resp, refusal(resp)
 		}
 		var dial *net.OpError
-		if ctx.Err() != nil || !errors.As(err, &dial) || dial.Op != "dial" {
+		var late interface{ Timeout() bool }
+		why := ""
+		switch {
+		case ctx.Err() != nil:
+		case errors.As(err, &dial) && dial.Op == "dial":
+			why = dial.Err.Error()
+		case to == c.reads && errors.As(err, &late) && late.Timeout():
+			why = "no answer"
+		}
+		if why == "" {
 			return nil, fmt.Errorf("ask the admin API: %w", err)
 		}
-		tried = append(tried, fmt.Sprintf("%s (%v)", strings.TrimPrefix(base, "http://"), dial.Err))
+		tried = append(tried, fmt.Sprintf("%s (%s)", strings.TrimPrefix(base, "http://"), why))
 	}
 	return nil, fmt.Errorf("%w: tried %s", ErrUnreachable, strings.Join(tried, ", "))
 }
@@ -159,6 +184,7 @@ func (r *Refusal) Unwrap() error {
 
 // get reads the answer of a call into v; v nil ignores it.
 func (c *Client) get(ctx context.Context, k call, v any) error {
+	k.read = k.method == http.MethodGet
 	resp, err := c.do(ctx, k)
 	if err != nil {
 		return err
