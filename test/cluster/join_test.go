@@ -35,6 +35,10 @@ func TestWipedNode(t *testing.T) {
 	}
 	w.stop(t)
 	c.Start(2)
+	for _, n := range c.Nodes {
+		n.Stop()
+	}
+	c.Start() // each meets others that know of the old disk only, until they have caught up
 	w.check(t, c)
 }
 
