@@ -332,8 +332,9 @@ func (s *scene) lose(way node.Way) {
 	s.net.Heal(n)
 }
 
-// smallDisk is the last node's, where it has one of its own.
-const smallDisk = 512 << 20
+// smallDisk is the last node's, where it has one of its own: small enough to be filled, and more than a
+// leg of minutes writes on a fast machine.
+const smallDisk = 1 << 30
 
 // retention is how long the faults' topic keeps records: less than clocks jump by.
 const retention = 30 * time.Minute
